@@ -1,0 +1,219 @@
+//! The daemon's end: starts the spawner, asks it for monitors, talks to monitors. Async (tokio).
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::launch::LaunchError;
+use crate::plan::{ContainerPlan, ExecPlan};
+
+/// How a client's socket is joined to a process's streams.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// Forward the client's bytes to the process.
+    pub stdin: bool,
+    /// Send the process's stdout.
+    pub stdout: bool,
+    /// Send the process's stderr.
+    pub stderr: bool,
+    /// Raw bytes (terminal) instead of 8-byte-header frames.
+    pub raw: bool,
+    /// Key sequence that detaches, already decoded to bytes; empty means none. Only watched for with a terminal.
+    pub detach_keys: Vec<u8>,
+    /// Bytes the client had sent before the hand-over.
+    pub early_input: Vec<u8>,
+}
+
+/// Where container output is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum LogPlan {
+    /// Nowhere (`--log-driver none`).
+    None,
+    /// Docker's json-file format.
+    JsonFile {
+        /// The current file; rotated ones get `.1`, `.2`, … (`.gz` when compressed).
+        path: PathBuf,
+        /// Rotate when the file grows past this many bytes.
+        max_size: Option<u64>,
+        /// Keep this many files in all, at least 1.
+        max_file: u32,
+        /// gzip rotated files.
+        compress: bool,
+        /// Constant `attrs` of every line (labels, env, tag), empty means none.
+        attrs: Vec<(String, String)>,
+    },
+}
+
+/// One message that carries all a monitor needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpawnRequest {
+    /// Full container id.
+    pub container_id: String,
+    /// The container.
+    pub plan: ContainerPlan,
+    /// Allocate a terminal.
+    pub tty: bool,
+    /// Keep stdin open for attaching clients.
+    pub open_stdin: bool,
+    /// Close stdin when the first attached client leaves.
+    pub stdin_once: bool,
+    /// (rows, columns) of the terminal.
+    pub console_size: (u16, u16),
+    /// Container log.
+    pub log: LogPlan,
+    /// Directory below the exec root that the monitor owns: its socket and, at the end, the exit record.
+    pub state_dir: PathBuf,
+}
+
+/// A started process.
+#[derive(Debug)]
+pub struct Started {
+    /// Pid on the host.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    /// Nanoseconds since the epoch, taken right after `execve`.
+    pub started_at_ns: i64,
+}
+
+/// How a container's init ended. Also the exit record on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// Exit code, or 128 + signal.
+    pub code: i32,
+    /// The kernel killed it for memory.
+    pub oom_killed: bool,
+    /// Nanoseconds since the epoch.
+    pub exited_at_ns: i64,
+}
+
+/// What a monitor reports on its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum MonitorEvent {
+    /// Init is gone, all output is in the log and with attached clients.
+    Exited(ExitStatus),
+    /// An exec ended.
+    ExecExited {
+        /// Exec id.
+        exec_id: String,
+        /// Exit code, or 128 + signal.
+        code: i32,
+    },
+    /// A client used its detach keys.
+    Detached {
+        /// `None`: from the container's own streams.
+        exec_id: Option<String>,
+    },
+    /// The kernel killed a process of the container for memory.
+    Oom,
+    /// The monitor is gone without an exit record (it was killed).
+    Lost,
+}
+
+/// Which terminal or stream a request is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// The container's init.
+    Init,
+    /// An exec, by id.
+    Exec(String),
+}
+
+/// Why talking to a spawner or monitor failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The process did not reach its `execve`; the container is cleaned up.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// No monitor answers for this container.
+    #[error("no monitor answers")]
+    Gone,
+    /// Anything else.
+    #[error("{what}")]
+    Io {
+        /// Attempted step.
+        what: &'static str,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Handle to the spawner process. Restarts it when it died.
+#[derive(Debug)]
+pub struct Spawner {}
+
+/// A new exec.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Exec id (64 hex).
+    pub exec_id: String,
+    /// The process.
+    pub plan: ExecPlan,
+    /// Allocate a terminal.
+    pub tty: bool,
+    /// Keep a stdin pipe for the attached client (else /dev/null).
+    pub open_stdin: bool,
+    /// (rows, columns).
+    pub console_size: (u16, u16),
+}
+
+/// Handle to one container's monitor.
+#[derive(Debug)]
+pub struct Monitor {}
+
+impl Spawner {
+    /// Starts the spawner from a write-proof image of `binary`.
+    pub async fn start(_binary: &Path) -> Result<Spawner, ClientError> {
+        Err(ClientError::Gone)
+    }
+
+    /// Makes a monitor and through it the container. `attach`: clients that attached before the start.
+    pub async fn spawn(
+        &self,
+        _request: SpawnRequest,
+        _netns: Option<OwnedFd>,
+        _attach: Vec<(AttachRequest, OwnedFd)>,
+    ) -> Result<(Monitor, Started, tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>), ClientError> {
+        Err(ClientError::Gone)
+    }
+}
+
+impl Monitor {
+    /// Finds the monitor of a container that outlived an earlier daemon.
+    /// `Ok(Err(status))`: it ended while no daemon was there, this is its exit record.
+    #[allow(clippy::type_complexity)]
+    pub async fn reconnect(
+        _state_dir: &Path,
+    ) -> Result<
+        Result<(Monitor, Started, tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>), ExitStatus>,
+        ClientError,
+    > {
+        Err(ClientError::Gone)
+    }
+
+    /// Starts an exec; with `attach`, the client's socket is joined to it and closed at its end.
+    pub async fn exec(
+        &self,
+        _request: ExecRequest,
+        _attach: Option<(AttachRequest, OwnedFd)>,
+    ) -> Result<i32, ClientError> {
+        Err(ClientError::Gone)
+    }
+
+    /// Joins a client's socket to the container's streams; the monitor closes it at the end.
+    pub async fn attach(&self, _request: AttachRequest, _client: OwnedFd) -> Result<(), ClientError> {
+        Err(ClientError::Gone)
+    }
+
+    /// Sets a terminal's size.
+    pub async fn resize(&self, _target: Target, _rows: u16, _cols: u16) -> Result<(), ClientError> {
+        Err(ClientError::Gone)
+    }
+
+    /// Sends a signal to init, or to an exec.
+    pub async fn signal(&self, _target: Target, _signal: i32) -> Result<(), ClientError> {
+        Err(ClientError::Gone)
+    }
+}

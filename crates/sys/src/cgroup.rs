@@ -1,0 +1,1 @@
+//! Control group file systems: what is mounted where, statfs magic numbers.

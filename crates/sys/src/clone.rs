@@ -1,0 +1,1 @@
+//! Creating processes: clone3, fork, setns, unshare.

@@ -1,0 +1,1 @@
+//! Passing file descriptors over unix sockets, peer credentials.

@@ -1,0 +1,13 @@
+//! The only home of `unsafe`: thin, typed wrappers over what `rustix` lacks.
+//!
+//! Borrowed descriptors in, owned descriptors out, errno as `io::Result`. No policy, no logging.
+
+pub mod cgroup;
+pub mod clone;
+pub mod fdpass;
+pub mod mount;
+pub mod netns;
+pub mod process;
+pub mod seccomp;
+pub mod tty;
+pub mod xattr;

@@ -1,0 +1,1 @@
+//! Process attributes: capabilities, rlimits, credentials, prctl, pidfds, wait.
