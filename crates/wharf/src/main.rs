@@ -1,1 +1,31 @@
-fn main() {}
+//! The one binary. What it is invoked as decides what it is; nothing is set up before that is known, because the
+//! spawner's pages are shared by every monitor it forks and the CLI has two milliseconds to start.
+
+#![forbid(unsafe_code)]
+
+mod role;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use role::Role;
+
+fn main() -> ExitCode {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let program = if args.is_empty() {
+        OsString::from("wharf")
+    } else {
+        args.remove(0)
+    };
+    match Role::of(&program, args.first().map(OsString::as_os_str)) {
+        Role::Cli { name } => wharf_cli::main(name, args),
+        Role::Dockerd => not_in_this_build("daemon"),
+        Role::Daemon => not_in_this_build("daemon"),
+        Role::Spawner => not_in_this_build("spawner"),
+    }
+}
+
+fn not_in_this_build(role: &str) -> ExitCode {
+    eprintln!("wharf: this build has no {role}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,65 @@
+//! Which of the processes of the design this one is.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// A process the binary can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The command line client, which calls itself `name` in what it prints.
+    Cli {
+        /// `docker` or `wharf`.
+        name: &'static str,
+    },
+    /// The daemon, invoked as `dockerd`: the arguments are the daemon's flags.
+    Dockerd,
+    /// The daemon, invoked as `wharf daemon`: the flags follow the word.
+    Daemon,
+    /// The process that forks monitors, invoked as `wharf spawner` by the daemon.
+    Spawner,
+}
+
+impl Role {
+    /// Decides by the name of the program, then by its first argument.
+    pub fn of(program: &OsStr, first: Option<&OsStr>) -> Role {
+        let name = Path::new(program).file_name().unwrap_or(program);
+        if name == "docker" {
+            return Role::Cli { name: "docker" };
+        }
+        if name == "dockerd" {
+            return Role::Dockerd;
+        }
+        match first.and_then(OsStr::to_str) {
+            Some("daemon") => Role::Daemon,
+            Some("spawner") => Role::Spawner,
+            _ => Role::Cli { name: "wharf" },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_the_program_wins_over_its_first_argument() {
+        let wharf = Role::Cli { name: "wharf" };
+        let docker = Role::Cli { name: "docker" };
+        for (program, first, expected) in [
+            ("wharf", None, wharf),
+            ("wharf", Some("run"), wharf),
+            ("/usr/bin/wharf", Some("daemon"), Role::Daemon),
+            ("wharf", Some("spawner"), Role::Spawner),
+            ("/usr/local/bin/docker", Some("daemon"), docker),
+            ("docker", None, docker),
+            ("dockerd", Some("-H"), Role::Dockerd),
+            ("", None, wharf),
+        ] {
+            assert_eq!(
+                Role::of(OsStr::new(program), first.map(OsStr::new)),
+                expected,
+                "{program} {first:?}"
+            );
+        }
+    }
+}
