@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod digest;
+pub mod image_config;
 pub mod platform;
 pub mod reference;
 pub mod rootfs;
