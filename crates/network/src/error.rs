@@ -1,0 +1,132 @@
+//! Why a network operation failed, with the kind its HTTP status follows from.
+
+use std::io;
+use std::net::IpAddr;
+
+/// What sort of failure this is; the HTTP status is chosen from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// 400.
+    Invalid,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 409.
+    Conflict,
+    /// 500.
+    Internal,
+    /// 501.
+    NotImplemented,
+}
+
+/// Why a network operation failed. Texts that Docker's clients see are Docker's (moby 28).
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// No network of that name or id.
+    #[error("network {0} not found")]
+    NotFound(String),
+    /// An id prefix that fits several networks.
+    #[error("network {0} is ambiguous ({1} matches found on ID prefix)")]
+    Ambiguous(String, usize),
+    /// A network of that name exists.
+    #[error("network with name {0} already exists")]
+    NameTaken(String),
+    /// The subnet overlaps one in use.
+    #[error("invalid pool request: Pool overlaps with other one on this address space")]
+    PoolOverlaps,
+    /// No default pool is left.
+    #[error("all predefined address pools have been fully subnetted")]
+    NoPoolLeft,
+    /// The wished-for address is taken.
+    #[error("Address already in use")]
+    AddressInUse(IpAddr),
+    /// No address is left in the subnet.
+    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
+    NoAddressLeft {
+        /// Network's name.
+        name: String,
+        /// Network's id.
+        id: String,
+    },
+    /// The wished-for address is outside the subnet.
+    #[error("Requested address is out of range")]
+    AddressOutOfRange(IpAddr),
+    /// A fixed address was asked of a network whose subnet the user did not choose.
+    #[error(
+        "user specified IP address is supported only when connecting to networks with user configured subnets"
+    )]
+    AddressNotSupported,
+    /// Network still has endpoints.
+    #[error("error while removing network: network {name} has active endpoints")]
+    InUse {
+        /// Network's name.
+        name: String,
+    },
+    /// `bridge`, `host` and `none` stay.
+    #[error("{0} is a pre-defined network and cannot be removed")]
+    Predefined(String),
+    /// The request makes no sense; the text says why.
+    #[error("{0}")]
+    Invalid(String),
+    /// The port of the host is taken by another container.
+    #[error("Bind for {0} failed: port is already allocated")]
+    PortAllocated(String),
+    /// The port of the host is taken by a process.
+    #[error("failed to bind host port {0}/{1}: address already in use")]
+    PortInUse(String, &'static str),
+    /// Known to Docker, not to this engine yet.
+    #[error("{0} is not supported yet")]
+    NotImplemented(String),
+    /// The kernel refused something.
+    #[error("{what}")]
+    Io {
+        /// What was being done, on which object.
+        what: String,
+        /// Kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl NetworkError {
+    /// What sort of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::NameTaken(_) => ErrorKind::Conflict,
+            Self::Ambiguous(..)
+            | Self::AddressOutOfRange(_)
+            | Self::AddressNotSupported
+            | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::PoolOverlaps
+            | Self::AddressInUse(_)
+            | Self::InUse { .. }
+            | Self::Predefined(_) => ErrorKind::Forbidden,
+            Self::NotImplemented(_) => ErrorKind::NotImplemented,
+            Self::NoPoolLeft
+            | Self::NoAddressLeft { .. }
+            | Self::PortAllocated(_)
+            | Self::PortInUse(..)
+            | Self::Io { .. } => ErrorKind::Internal,
+        }
+    }
+
+    pub(crate) fn io(what: impl Into<String>, source: io::Error) -> NetworkError {
+        NetworkError::Io {
+            what: what.into(),
+            source,
+        }
+    }
+}
+
+/// Adds what was being done to an `io::Error`.
+pub(crate) trait Step<T> {
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, NetworkError>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, what: impl FnOnce() -> String) -> Result<T, NetworkError> {
+        self.map_err(|error| NetworkError::io(what(), error.into()))
+    }
+}
