@@ -175,7 +175,14 @@ impl Spawner {
         _request: SpawnRequest,
         _netns: Option<OwnedFd>,
         _attach: Vec<(AttachRequest, OwnedFd)>,
-    ) -> Result<(Monitor, Started, tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>), ClientError> {
+    ) -> Result<
+        (
+            Monitor,
+            Started,
+            tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>,
+        ),
+        ClientError,
+    > {
         Err(ClientError::Gone)
     }
 }
@@ -187,7 +194,14 @@ impl Monitor {
     pub async fn reconnect(
         _state_dir: &Path,
     ) -> Result<
-        Result<(Monitor, Started, tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>), ExitStatus>,
+        Result<
+            (
+                Monitor,
+                Started,
+                tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>,
+            ),
+            ExitStatus,
+        >,
         ClientError,
     > {
         Err(ClientError::Gone)
@@ -203,7 +217,11 @@ impl Monitor {
     }
 
     /// Joins a client's socket to the container's streams; the monitor closes it at the end.
-    pub async fn attach(&self, _request: AttachRequest, _client: OwnedFd) -> Result<(), ClientError> {
+    pub async fn attach(
+        &self,
+        _request: AttachRequest,
+        _client: OwnedFd,
+    ) -> Result<(), ClientError> {
         Err(ClientError::Gone)
     }
 

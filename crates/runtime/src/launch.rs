@@ -45,11 +45,23 @@ pub struct LaunchError {
 }
 
 /// Starts the container's init. Blocking; the caller must be single-threaded. Returns once `execve` succeeded.
-pub fn launch(_plan: &ContainerPlan, _stdio: LaunchStdio, _netns: Option<OwnedFd>) -> Result<Launched, LaunchError> {
-    Err(LaunchError { message: "not built yet".into() })
+pub fn launch(
+    _plan: &ContainerPlan,
+    _stdio: LaunchStdio,
+    _netns: Option<OwnedFd>,
+) -> Result<Launched, LaunchError> {
+    Err(LaunchError {
+        message: "not built yet".into(),
+    })
 }
 
 /// Starts a further process in the container whose init is `init`. Blocking; single-threaded callers only.
-pub fn launch_exec(_plan: &ExecPlan, _init: &OwnedFd, _stdio: LaunchStdio) -> Result<Launched, LaunchError> {
-    Err(LaunchError { message: "not built yet".into() })
+pub fn launch_exec(
+    _plan: &ExecPlan,
+    _init: &OwnedFd,
+    _stdio: LaunchStdio,
+) -> Result<Launched, LaunchError> {
+    Err(LaunchError {
+        message: "not built yet".into(),
+    })
 }

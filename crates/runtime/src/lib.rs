@@ -8,13 +8,13 @@
 
 #![forbid(unsafe_code)]
 
-pub mod host;
-pub mod plan;
 pub mod cgroup;
-pub mod seccomp;
+pub mod client;
+pub mod host;
 pub mod launch;
-pub mod protocol;
 pub mod logfile;
 pub mod monitor;
+pub mod plan;
+pub mod protocol;
+pub mod seccomp;
 pub mod spawner;
-pub mod client;

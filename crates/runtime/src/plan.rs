@@ -1,18 +1,107 @@
-//! `plan(spec, host)`: a pure function from an OCI spec to a value that leaves no choices.
+//! `plan(spec, extra, host)`: a pure function from an OCI spec to a value that leaves no choices.
+//!
+//! Everything [`crate::launch`] does is written down here first: the value can be printed, compared, and sent to
+//! the monitor whole. What depends on the image's own files (user names, the search path) is the only thing
+//! left to launch time, because only the mounted root can answer it.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use wharf_spec::rootfs::RootfsMount;
+use wharf_spec::runtime::Spec;
 
-/// Everything [`crate::launch`] needs to make one container. A plain value: printable, comparable, sent to the monitor whole.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+use crate::cgroup::CgroupPath;
+use crate::host::HostFacts;
+use crate::seccomp::SeccompProgram;
+
+/// Everything [`crate::launch`] needs to make one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerPlan {
     /// The root file system to build before `pivot_root`.
     pub rootfs: RootfsMount,
+    /// Remount the root read-only at the end (`--read-only`).
+    pub rootfs_readonly: bool,
+    /// Propagation of the host's mounts into the new mount namespace, and of the finished root.
+    pub rootfs_propagation: Option<Propagation>,
+    /// Namespaces to create or join.
+    pub namespaces: Namespaces,
+    /// Mounts inside the root, in order.
+    pub mounts: Vec<MountStep>,
+    /// Device nodes to make (or bind, where making is not allowed).
+    pub devices: Vec<DeviceNode>,
+    /// Symbolic links to make in the root: `(path, target)`.
+    pub links: Vec<(String, String)>,
+    /// Paths hidden behind `/dev/null` or an empty read-only directory.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only.
+    pub readonly_paths: Vec<String>,
+    /// The container's control group.
+    pub cgroup: CgroupPlan,
+    /// Kernel parameters, `(path below /proc/sys, value)`.
+    pub sysctls: Vec<(String, String)>,
+    /// Host name, when the UTS namespace is the container's own.
+    pub hostname: Option<String>,
+    /// NIS domain name, likewise.
+    pub domainname: Option<String>,
+    /// Create the working directory when the image lacks it (Docker does, owned by root).
+    pub create_cwd: bool,
+    /// PID 1 is our own small reaper and the program its child (`--init`).
+    pub init: bool,
+    /// The program.
+    pub process: ProcessPlan,
 }
 
 /// Everything needed to start a further process in a running container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ExecPlan {}
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecPlan {
+    /// The control group to join.
+    pub cgroup: CgroupPath,
+    /// The program.
+    pub process: ProcessPlan,
+}
+
+/// A program and the attributes it runs with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    /// `argv`; the first is looked up in the `PATH` of `env`, inside the container.
+    pub args: Vec<String>,
+    /// `KEY=value`. `HOME` is added at launch when absent.
+    pub env: Vec<String>,
+    /// Working directory, absolute inside the container.
+    pub cwd: String,
+    /// Who it runs as.
+    pub user: UserPlan,
+    /// Capabilities.
+    pub caps: CapSets,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privs: bool,
+    /// The filter; `None` is unconfined.
+    pub seccomp: Option<SeccompProgram>,
+    /// AppArmor profile to change to at `execve`.
+    pub apparmor: Option<String>,
+    /// `/proc/self/oom_score_adj`.
+    pub oom_score_adj: Option<i32>,
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
+/// Who a program runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserPlan {
+    /// Numbers, taken as they are (OCI).
+    Ids {
+        /// User.
+        uid: u32,
+        /// Primary group.
+        gid: u32,
+        /// Further groups.
+        groups: Vec<u32>,
+    },
+    /// Names or numbers to be resolved in the container's `/etc/passwd` and `/etc/group` (Docker).
+    Lookup(UserSpec),
+}
 
 /// A user as Docker writes it, resolved inside the container's root: `name|uid[:group|gid]`, plus `--group-add` entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,4 +110,284 @@ pub struct UserSpec {
     pub user: String,
     /// Names or numbers of further groups.
     pub additional_groups: Vec<String>,
+}
+
+/// The five capability sets as bit masks (bit `n` is capability number `n`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapSets {
+    /// Ceiling for what `execve` may give.
+    pub bounding: u64,
+    /// In force.
+    pub effective: u64,
+    /// May be put in force.
+    pub permitted: u64,
+    /// Kept through `execve` of capable files.
+    pub inheritable: u64,
+    /// Kept through `execve` by ordinary users.
+    pub ambient: u64,
+}
+
+/// One resource limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_*` number.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// Where each namespace comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Mounts.
+    pub mount: NamespaceSource,
+    /// Process ids.
+    pub pid: NamespaceSource,
+    /// Network. `New` and a descriptor handed to `launch` means: join that one.
+    pub net: NamespaceSource,
+    /// System V IPC and message queues.
+    pub ipc: NamespaceSource,
+    /// Host name.
+    pub uts: NamespaceSource,
+    /// View of the control group tree.
+    pub cgroup: NamespaceSource,
+}
+
+/// Where a namespace comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceSource {
+    /// The host's.
+    Host,
+    /// A new one.
+    New,
+    /// An existing one, by path (`/proc/<pid>/ns/<kind>` or a bind mount of it).
+    Path(PathBuf),
+}
+
+/// How mount events travel, with `recursive` for the `r…` forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Propagation {
+    /// Which kind.
+    pub kind: PropagationKind,
+    /// Also for everything mounted below.
+    pub recursive: bool,
+}
+
+/// Kinds of mount propagation, mount_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PropagationKind {
+    /// None.
+    Private,
+    /// Receives only.
+    Slave,
+    /// Both ways.
+    Shared,
+    /// None, and cannot be bind-mounted.
+    Unbindable,
+}
+
+/// One mount inside the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountStep {
+    /// Absolute path inside the container; missing parts are created.
+    pub target: String,
+    /// What is mounted there.
+    pub source: MountSource,
+    /// Attributes of the mount itself.
+    pub attrs: AttrChange,
+    /// Attributes of it and everything below (`rro`, …).
+    pub recursive_attrs: AttrChange,
+    /// Propagation; `None` leaves what the kernel gives.
+    pub propagation: Option<Propagation>,
+    /// Copy what the image has at the target into the new tmpfs (`tmpcopyup`).
+    pub copy_up: bool,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute host path.
+        path: PathBuf,
+        /// With everything mounted below it (`rbind`).
+        recursive: bool,
+    },
+    /// A new instance of a file system type.
+    Filesystem {
+        /// `proc`, `tmpfs`, …
+        fstype: String,
+        /// The source column of `/proc/mounts`.
+        source: String,
+        /// `key` or `key=value`.
+        options: Vec<(String, Option<String>)>,
+    },
+    /// `/sys/fs/cgroup` with one directory per v1 hierarchy.
+    CgroupV1 {
+        /// The hierarchies.
+        entries: Vec<CgroupV1Entry>,
+    },
+    /// `/sys/fs/cgroup` as the unified hierarchy.
+    CgroupV2 {
+        /// With the host's cgroup namespace: the container's own directory is bound instead.
+        bind: Option<PathBuf>,
+    },
+}
+
+/// One v1 hierarchy inside a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupV1Entry {
+    /// Directory name, e.g. `cpu,cpuacct`.
+    pub name: String,
+    /// The container's own directory to bind; `None` mounts the hierarchy through the cgroup namespace.
+    pub bind: Option<PathBuf>,
+    /// Mount options that select the hierarchy, e.g. `cpu,cpuacct`.
+    pub select: String,
+    /// Further names that point here (`cpu` and `cpuacct` for `cpu,cpuacct`).
+    pub links: Vec<String>,
+}
+
+/// `MOUNT_ATTR_*` bits to set and to clear, mount_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttrChange {
+    /// Bits to set.
+    pub set: u64,
+    /// Bits to clear first.
+    pub clear: u64,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// Absolute path inside the container.
+    pub path: String,
+    /// Character, block or FIFO.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Kinds of device nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    /// Character device.
+    Char,
+    /// Block device.
+    Block,
+    /// Named pipe.
+    Fifo,
+}
+
+/// A control group and the values it starts with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupPlan {
+    /// Its directories.
+    pub path: CgroupPath,
+    /// Values to write, in order.
+    pub writes: Vec<CgroupWrite>,
+    /// v2: program of type `BPF_PROG_TYPE_CGROUP_DEVICE`, one `u64` per instruction. Empty allows all.
+    pub device_program: Vec<u64>,
+}
+
+/// One value of a control group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupWrite {
+    /// Absolute host path of the file.
+    pub file: PathBuf,
+    /// What to write.
+    pub value: String,
+}
+
+/// What a plan needs beyond the OCI spec.
+#[derive(Debug, Clone)]
+pub struct PlanExtra {
+    /// The root file system.
+    pub rootfs: RootfsMount,
+    /// Docker's user text; `None` takes the numbers of `spec.process.user`.
+    pub user: Option<UserSpec>,
+    /// Create `process.cwd` when missing.
+    pub create_cwd: bool,
+    /// Run our reaper as PID 1.
+    pub init: bool,
+    /// Where the system call filter comes from.
+    pub seccomp: SeccompPolicy,
+}
+
+/// Where the system call filter comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeccompPolicy {
+    /// `linux.seccomp` of the spec; none there means unconfined (OCI).
+    FromSpec,
+    /// Docker's default policy, adapted to the container's capabilities.
+    Default,
+    /// The text of a profile in Docker's JSON format (`--security-opt seccomp=<file>`).
+    Profile(String),
+    /// No filter.
+    Unconfined,
+}
+
+/// What `docker exec` may choose.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// `argv`.
+    pub args: Vec<String>,
+    /// Added to (and overriding) the container's environment.
+    pub env: Vec<String>,
+    /// Another user than the container's; groups added with `--group-add` stay.
+    pub user: Option<String>,
+    /// Another working directory than the container's.
+    pub cwd: Option<String>,
+    /// All capabilities the host has.
+    pub privileged: bool,
+}
+
+/// Why no plan could be made: the request asks for something impossible.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A part of the spec that a container cannot do without is missing.
+    #[error("spec has no {0}")]
+    Missing(&'static str),
+    /// A value makes no sense.
+    #[error("invalid {what} {value:?}")]
+    Invalid {
+        /// The field.
+        what: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The host lacks what is asked for.
+    #[error("{0} is not available on this host")]
+    Unavailable(&'static str),
+    /// We do not do this (yet).
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// The seccomp profile cannot be compiled.
+    #[error("seccomp profile: {0}")]
+    Seccomp(#[from] crate::seccomp::SeccompError),
+}
+
+/// Plans a container. Pure: reads nothing but its arguments.
+pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<ContainerPlan, PlanError> {
+    let _ = (spec, extra, host);
+    Err(PlanError::Unsupported("planning".into()))
+}
+
+/// Plans a further process in the container of `container`. Pure.
+pub fn plan_exec(
+    container: &ContainerPlan,
+    options: ExecOptions,
+    host: &HostFacts,
+) -> Result<ExecPlan, PlanError> {
+    let _ = (container, options, host);
+    Err(PlanError::Unsupported("planning".into()))
 }
