@@ -507,11 +507,14 @@ mod tests {
                 Ok(reference.clone()),
                 "{text}"
             );
-            assert_eq!(
-                Reference::parse(&reference.familiar()),
-                Ok(reference),
-                "{text}"
-            );
+            // Docker's own familiar form is ambiguous for a user of the hub called "localhost".
+            if !reference.path().starts_with("localhost/") {
+                assert_eq!(
+                    Reference::parse(&reference.familiar()),
+                    Ok(reference),
+                    "{text}"
+                );
+            }
         }
         assert!(parsed > 1000, "the generator makes valid names: {parsed}");
     }
