@@ -1,1 +1,35 @@
-fn main() {}
+//! `cargo xtask <verb>`: what a developer of Wharf runs.
+
+#![forbid(unsafe_code)]
+
+mod images;
+mod lint;
+mod packages;
+mod run;
+mod test;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <verb>
+
+  test [ARGS]    install what the tests need, build, make the images, run all tests (ARGS go to `cargo test`)
+  images         make the test images in target/images
+  bench [ARGS]   time Wharf, against a reference daemon if asked (`cargo xtask bench --help`)
+  lint           formatting, clippy and documentation";
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let verb = args.next();
+    let rest: Vec<String> = args.collect();
+    match verb.as_deref() {
+        Some("test") => test::test(&rest),
+        Some("images") => {
+            packages::ensure(packages::IMAGES)?;
+            images::ensure(&run::images_dir())
+        }
+        Some("bench") => test::bench(&rest),
+        Some("lint") => lint::lint(),
+        _ => bail!("{USAGE}"),
+    }
+}

@@ -1,0 +1,113 @@
+//! Debian packages that the tests need, installed when their program is missing.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::run::{output, run, target_dir};
+
+/// A file whose absence means that a package has to be installed.
+pub(crate) type Need = (&'static str, &'static str);
+
+/// What making the images takes.
+pub(crate) const IMAGES: &[Need] = &[
+    ("/bin/busybox", "busybox-static"),
+    ("/usr/sbin/debootstrap", "debootstrap"),
+    ("tar", "tar"),
+];
+
+/// What running the tests takes besides.
+pub(crate) const TESTS: &[Need] = &[
+    ("ip", "iproute2"),
+    ("ps", "procps"),
+    ("nsenter", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("skopeo", "skopeo"),
+    (
+        "/usr/lib/python3/dist-packages/docker/__init__.py",
+        "python3-docker",
+    ),
+];
+
+/// Installs the packages whose file or program is not there.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&str> = needs
+        .iter()
+        .filter(|(file, _)| !is_present(file))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    run(apt_get().arg("update"))?;
+    run(apt_get()
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(missing))
+}
+
+fn is_present(file: &str) -> bool {
+    if file.starts_with('/') {
+        return Path::new(file).exists();
+    }
+    find_program(file).is_some()
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(sbin)
+        .map(|dir| dir.join(name))
+        .find(|p| p.exists())
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .args(["-o", "Acquire::Retries=3"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// The stock `docker` CLI: the one in the path, else the one out of Debian's package, unpacked and not installed, so that no
+/// daemon is started beside ours.
+pub(crate) fn docker_cli() -> Result<PathBuf> {
+    if let Some(found) = find_program("docker") {
+        return Ok(found);
+    }
+    let tools = target_dir().join("tools");
+    let program = tools.join("usr/bin/docker");
+    if !program.exists() {
+        unpack_docker(&tools)?;
+    }
+    if !program.exists() {
+        bail!("no docker CLI in Debian's packages docker-cli and docker.io");
+    }
+    Ok(program)
+}
+
+fn unpack_docker(tools: &Path) -> Result<()> {
+    std::fs::create_dir_all(tools)?;
+    run(apt_get().arg("update"))?;
+    // Debian 13 has the client in a package of its own, Debian 12 beside the daemon.
+    for package in ["docker-cli", "docker.io"] {
+        let download = run(apt_get().args(["download", package]).current_dir(tools));
+        if download.is_ok() {
+            break;
+        }
+    }
+    for entry in std::fs::read_dir(tools)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|e| e == "deb") {
+            output(
+                Command::new("dpkg-deb")
+                    .arg("--extract")
+                    .arg(&file)
+                    .arg(tools),
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! `test` and `bench`: build the program once, make the images, and hand both to whoever needs them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::run::{cargo, images_dir, output, run, target_dir};
+use crate::{images, packages};
+
+/// One profile for the program and the tests, so that each crate is compiled once.
+const TEST_PROFILE: &str = "ci";
+
+/// Everything from missing packages to the last test. `extra` goes to `cargo test`.
+pub(crate) fn test(extra: &[String]) -> Result<()> {
+    packages::ensure(packages::IMAGES)?;
+    packages::ensure(packages::TESTS)?;
+    let docker = packages::docker_cli()?;
+    images::ensure(&images_dir())?;
+    let program = build(TEST_PROFILE)?;
+    let mut test = cargo();
+    test.args(["test", "--workspace", "--profile", TEST_PROFILE])
+        .args(extra);
+    test.env("WHARF_BIN", program)
+        .env("WHARF_IMAGES", images_dir())
+        .env("WHARF_DOCKER_CLI", docker);
+    run(&mut test)
+}
+
+/// Times the release build. `extra` goes to the benchmark program.
+pub(crate) fn bench(extra: &[String]) -> Result<()> {
+    packages::ensure(packages::IMAGES)?;
+    images::ensure(&images_dir())?;
+    let program = build("release")?;
+    let mut bench = cargo();
+    bench
+        .args([
+            "run",
+            "--quiet",
+            "--profile",
+            "release",
+            "--package",
+            "wharf-bench",
+            "--",
+        ])
+        .args(extra);
+    bench
+        .env("WHARF_BIN", program)
+        .env("WHARF_IMAGES", images_dir())
+        .env("WHARF_BENCH_DIR", target_dir().join("bench"));
+    bench.env("WHARF_DOCKER_CLI", packages::docker_cli()?);
+    run(&mut bench)
+}
+
+/// Builds the `wharf` program and says where it is.
+fn build(profile: &str) -> Result<PathBuf> {
+    run(cargo().args(["build", "--package", "wharf", "--profile", profile]))?;
+    let program = target_dir().join(host_tuple()?).join(profile).join("wharf");
+    ensure!(program.exists(), "{} was not built", program.display());
+    Ok(program)
+}
+
+/// The target that the work tree's cargo configuration names `host-tuple`.
+fn host_tuple() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc -vV names the host")
+}
