@@ -70,6 +70,10 @@ impl<'de> Deserializer<'de> for Lenient {
         match self.0 {
             Value::Null => visitor.visit_map(Object::new(Map::new(), fields)),
             Value::Object(map) => visitor.visit_map(Object::new(map, fields)),
+            // Serde would read a list as the fields in order.
+            Value::Array(_) => Err(DecodeError::Shape(
+                "cannot unmarshal array into Go value".to_owned(),
+            )),
             other => Lenient(other).deserialize_any(visitor),
         }
     }

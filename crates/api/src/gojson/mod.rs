@@ -5,6 +5,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
 pub use decode::{DecodeError, from_slice, from_value};
 pub use encode::{to_line, to_string};
