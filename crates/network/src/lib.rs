@@ -6,8 +6,18 @@
 
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod error;
+mod firewall;
+mod host;
+mod ipam;
+mod link;
 mod manager;
+mod name;
+mod namespace;
+mod netlink;
+mod option;
+mod predefined;
 mod record;
 
 pub use error::{ErrorKind, NetworkError};

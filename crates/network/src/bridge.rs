@@ -1,0 +1,223 @@
+//! The bridge driver: one network on one bridge interface.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::error::NetworkError;
+use crate::firewall::NetworkRules;
+use crate::ipam::{AddressPool, Refusal};
+use crate::link::{BridgePlan, EndpointPlan, Inside, Veth};
+use crate::name::{Mac, random_id, random_veth};
+use crate::option;
+use crate::record::{Endpoint, EndpointRequest, NetworkRecord};
+
+/// A bridge network at work.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    pub(crate) plan: BridgePlan,
+    /// Index of the interface; it changes when somebody deletes the bridge and it has to be made again.
+    pub(crate) index: u32,
+    pub(crate) rules: NetworkRules,
+    pool: AddressPool,
+    gateway: Ipv4Addr,
+    fixed_addresses: bool,
+}
+
+/// An attachment decided upon: the endpoint and how to make it.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) plan: EndpointPlan,
+}
+
+impl Bridge {
+    /// Reads a record; makes nothing.
+    pub(crate) fn from_record(record: &NetworkRecord) -> Result<Bridge, NetworkError> {
+        let name = record.bridge_name().ok_or_else(|| {
+            NetworkError::Invalid(format!("network {} has no bridge", record.name))
+        })?;
+        let config = record.ipam.config.first();
+        let config = config.ok_or_else(|| {
+            NetworkError::Invalid(format!("network {} has no IPv4 subnet", record.name))
+        })?;
+        let subnet: Ipv4Net = parse(&config.subnet, "subnet")?;
+        let gateway: Ipv4Addr = parse(&config.gateway, "gateway address")?;
+        let range = if config.ip_range.is_empty() {
+            None
+        } else {
+            Some(IpNet::V4(parse(&config.ip_range, "IP range")?))
+        };
+
+        let mut pool = AddressPool::new(subnet.into(), range);
+        let aux = config
+            .aux_addresses
+            .values()
+            .map(|text| parse::<IpAddr>(text, "auxiliary address"));
+        for reserved in std::iter::once(Ok(IpAddr::V4(gateway))).chain(aux) {
+            // Two names may reserve one address.
+            let _ = pool.take(reserved?);
+        }
+        let mtu = record
+            .options
+            .get(option::MTU)
+            .filter(|mtu| !mtu.is_empty());
+        let mtu = mtu
+            .map(|mtu| parse(mtu, "MTU"))
+            .transpose()?
+            .filter(|mtu| *mtu != 0);
+        let address = Ipv4Net::new(gateway, subnet.prefix_len())
+            .expect("the length comes from a valid subnet");
+        Ok(Bridge {
+            plan: BridgePlan {
+                name: name.clone(),
+                address: Some(address.into()),
+                mtu,
+            },
+            index: 0,
+            rules: NetworkRules {
+                bridge: name,
+                subnet: subnet.trunc(),
+                gateway: Some(gateway),
+                masquerade: flag(record, option::MASQUERADE, true),
+                icc: flag(record, option::ICC, true),
+                internal: record.internal,
+            },
+            pool,
+            gateway,
+            fixed_addresses: record.ipam.user_chosen,
+        })
+    }
+
+    pub(crate) fn subnet(&self) -> IpNet {
+        self.pool.subnet()
+    }
+
+    /// Keeps the address of an endpoint that lives from before.
+    pub(crate) fn adopt(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
+        match endpoint.address {
+            Some(address) => self
+                .pool
+                .take(address)
+                .map(drop)
+                .map_err(|refusal| wish_refused(refusal, address)),
+            None => Ok(()),
+        }
+    }
+
+    /// Decides on an attachment; the address is taken when this returns.
+    pub(crate) fn plan_attachment(
+        &mut self,
+        record: &NetworkRecord,
+        request: &EndpointRequest,
+        interface: &Interface,
+    ) -> Result<Attachment, NetworkError> {
+        let wished_mac = request
+            .mac
+            .as_deref()
+            .filter(|mac| !mac.is_empty())
+            .map(parse_mac)
+            .transpose()?;
+        let address = self.take_address(record, request.address)?;
+        let mac = wished_mac.unwrap_or_else(|| Mac::for_address(Some(address)));
+        let prefix_len = self.subnet().prefix_len();
+        let host_name = random_veth();
+        let gateway = (!record.internal).then_some(IpAddr::V4(self.gateway));
+        let endpoint = Endpoint {
+            endpoint_id: random_id(),
+            network_id: record.id.clone(),
+            network_name: record.name.clone(),
+            address: Some(address),
+            prefix_len,
+            gateway,
+            mac: mac.to_string(),
+            host_interface: host_name.clone(),
+            ports: Vec::new(),
+        };
+        let veth = Veth {
+            host_name,
+            bridge_index: self.index,
+            mtu: self.plan.mtu,
+            inside_name: format!("eth{}", interface.number),
+            mac,
+        };
+        let address =
+            IpNet::new(address, prefix_len).expect("the length comes from a valid subnet");
+        let inside = Inside {
+            index: interface.index,
+            addresses: vec![address],
+            gateways: gateway
+                .filter(|_| interface.default_route)
+                .into_iter()
+                .collect(),
+        };
+        Ok(Attachment {
+            endpoint,
+            plan: EndpointPlan { veth, inside },
+        })
+    }
+
+    /// Gives the endpoint's address back.
+    pub(crate) fn release(&mut self, endpoint: &Endpoint) {
+        if let Some(address) = endpoint.address {
+            self.pool.release(address);
+        }
+    }
+
+    fn take_address(
+        &mut self,
+        record: &NetworkRecord,
+        wished: Option<IpAddr>,
+    ) -> Result<IpAddr, NetworkError> {
+        match wished {
+            Some(_) if !self.fixed_addresses => Err(NetworkError::AddressNotSupported),
+            Some(address) => self
+                .pool
+                .take(address)
+                .map_err(|refusal| wish_refused(refusal, address)),
+            None => self
+                .pool
+                .take_any()
+                .map_err(|_| NetworkError::NoAddressLeft {
+                    name: record.name.clone(),
+                    id: record.id.clone(),
+                }),
+        }
+    }
+}
+
+/// Where in its namespace an attachment goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interface {
+    /// The `0` of `eth0`.
+    pub(crate) number: usize,
+    /// The interface index it will get.
+    pub(crate) index: u32,
+    /// Whether the default route goes here.
+    pub(crate) default_route: bool,
+}
+
+fn wish_refused(refusal: Refusal, address: IpAddr) -> NetworkError {
+    match refusal {
+        Refusal::Taken | Refusal::Exhausted => NetworkError::AddressInUse(address),
+        Refusal::OutOfRange => NetworkError::AddressOutOfRange(address),
+    }
+}
+
+fn parse_mac(text: &str) -> Result<Mac, NetworkError> {
+    text.parse()
+        .map_err(|()| NetworkError::Invalid(format!("invalid MAC address: {text}")))
+}
+
+fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, NetworkError> {
+    text.parse()
+        .map_err(|_| NetworkError::Invalid(format!("invalid {what}: {text}")))
+}
+
+fn flag(record: &NetworkRecord, name: &str, default: bool) -> bool {
+    match record.options.get(name).map(String::as_str) {
+        Some("true" | "1" | "t" | "T" | "TRUE" | "True") => true,
+        Some("false" | "0" | "f" | "F" | "FALSE" | "False") => false,
+        _ => default,
+    }
+}

@@ -1,0 +1,290 @@
+//! The parts of a rule, and the kernel expressions each is made of (`linux/netfilter/nf_tables.h`).
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::attribute::Attributes;
+
+/// A match or an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Statement {
+    InInterface {
+        equal: bool,
+        name: String,
+    },
+    OutInterface {
+        equal: bool,
+        name: String,
+    },
+    /// The incoming interface is in a set.
+    InInterfaceIn(&'static str),
+    Source(Ipv4Net),
+    Destination(Ipv4Net),
+    DestinationIsNot(Ipv4Addr),
+    /// `ct state established,related`
+    Established,
+    /// `ct status dnat`
+    Dnatted,
+    /// Destination is an address of this host.
+    DestinationLocal,
+    /// Verdict by a map.
+    InInterfaceMap(&'static str),
+    OutInterfaceMap(&'static str),
+    DestinationMap(&'static str),
+    /// New destination from a map whose key is protocol and port, with the old address before them if so asked.
+    DnatMap {
+        map: &'static str,
+        with_address: bool,
+    },
+    Masquerade,
+    Counter,
+    Accept,
+    Drop,
+    Jump(&'static str),
+}
+
+/// Verdict register.
+const VERDICT: u32 = 0;
+/// First 16-byte register; the 4-byte ones from [`REGISTER_4`] lie over it.
+const REGISTER: u32 = 1;
+/// First 4-byte register, `NFT_REG32_00`.
+const REGISTER_4: u32 = 8;
+
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_L4PROTO: u32 = 16;
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
+const STATUS_DST_NAT: u32 = 1 << 5;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+const IPV4_SOURCE: u32 = 12;
+const IPV4_DESTINATION: u32 = 16;
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_DESTINATION: u32 = 2;
+const ADDRESS_LOCAL: u32 = 2;
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+const NFT_JUMP: u32 = -3i32 as u32;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFPROTO_IPV4: u32 = 2;
+const NAT_DESTINATION: u32 = 1;
+const INTERFACE_NAME_LEN: usize = 16;
+
+impl Statement {
+    /// Adds the kernel's expressions to a rule's list.
+    pub(super) fn encode(&self, rule: &mut Attributes) {
+        match self {
+            Statement::InInterface { equal, name } => {
+                meta(rule, META_IIFNAME, REGISTER);
+                compare(rule, *equal, &interface_name(name));
+            }
+            Statement::OutInterface { equal, name } => {
+                meta(rule, META_OIFNAME, REGISTER);
+                compare(rule, *equal, &interface_name(name));
+            }
+            Statement::InInterfaceIn(set) => {
+                meta(rule, META_IIFNAME, REGISTER);
+                lookup(rule, set, None);
+            }
+            Statement::Source(net) => in_net(rule, IPV4_SOURCE, *net),
+            Statement::Destination(net) => in_net(rule, IPV4_DESTINATION, *net),
+            Statement::DestinationIsNot(address) => {
+                payload(rule, NETWORK_HEADER, IPV4_DESTINATION, 4, REGISTER);
+                compare(rule, false, &address.octets());
+            }
+            Statement::Established => conntrack_bit(rule, CT_STATE, STATE_ESTABLISHED_RELATED),
+            Statement::Dnatted => conntrack_bit(rule, CT_STATUS, STATUS_DST_NAT),
+            Statement::DestinationLocal => {
+                expression(rule, "fib", |data| {
+                    data.u32(1, REGISTER)
+                        .u32(2, FIB_ADDRESS_TYPE)
+                        .u32(3, FIB_DESTINATION);
+                });
+                compare(rule, true, &ADDRESS_LOCAL.to_ne_bytes());
+            }
+            Statement::InInterfaceMap(map) => {
+                meta(rule, META_IIFNAME, REGISTER);
+                lookup(rule, map, Some(VERDICT));
+            }
+            Statement::OutInterfaceMap(map) => {
+                meta(rule, META_OIFNAME, REGISTER);
+                lookup(rule, map, Some(VERDICT));
+            }
+            Statement::DestinationMap(map) => {
+                payload(rule, NETWORK_HEADER, IPV4_DESTINATION, 4, REGISTER);
+                lookup(rule, map, Some(VERDICT));
+            }
+            Statement::DnatMap { map, with_address } => dnat(rule, map, *with_address),
+            Statement::Masquerade => expression(rule, "masq", |_| {}),
+            Statement::Counter => expression(rule, "counter", |data| {
+                data.bytes(1, &0u64.to_be_bytes())
+                    .bytes(2, &0u64.to_be_bytes());
+            }),
+            Statement::Accept => verdict(rule, NF_ACCEPT, None),
+            Statement::Drop => verdict(rule, NF_DROP, None),
+            Statement::Jump(chain) => verdict(rule, NFT_JUMP, Some(chain)),
+        }
+    }
+}
+
+/// The concatenated key in consecutive 4-byte registers, the map's answer over it, then the translation.
+fn dnat(rule: &mut Attributes, map: &str, with_address: bool) {
+    let mut register = REGISTER_4;
+    if with_address {
+        payload(rule, NETWORK_HEADER, IPV4_DESTINATION, 4, register);
+        register += 1;
+    }
+    meta(rule, META_L4PROTO, register);
+    payload(rule, TRANSPORT_HEADER, 2, 2, register + 1);
+    lookup(rule, map, Some(REGISTER));
+    expression(rule, "nat", |data| {
+        data.u32(1, NAT_DESTINATION)
+            .u32(2, NFPROTO_IPV4)
+            .u32(3, REGISTER_4)
+            .u32(5, REGISTER_4 + 1);
+    });
+}
+
+fn in_net(rule: &mut Attributes, offset: u32, net: Ipv4Net) {
+    payload(rule, NETWORK_HEADER, offset, 4, REGISTER);
+    if net.prefix_len() < 32 {
+        mask(rule, &net.netmask().octets());
+    }
+    compare(rule, true, &net.network().octets());
+}
+
+fn conntrack_bit(rule: &mut Attributes, key: u32, bits: u32) {
+    expression(rule, "ct", |data| {
+        data.u32(1, REGISTER).u32(2, key);
+    });
+    mask(rule, &bits.to_ne_bytes());
+    compare(rule, false, &0u32.to_ne_bytes());
+}
+
+fn meta(rule: &mut Attributes, key: u32, register: u32) {
+    expression(rule, "meta", |data| {
+        data.u32(1, register).u32(2, key);
+    });
+}
+
+fn payload(rule: &mut Attributes, base: u32, offset: u32, length: u32, register: u32) {
+    expression(rule, "payload", |data| {
+        data.u32(1, register)
+            .u32(2, base)
+            .u32(3, offset)
+            .u32(4, length);
+    });
+}
+
+fn mask(rule: &mut Attributes, mask: &[u8; 4]) {
+    expression(rule, "bitwise", |data| {
+        data.u32(1, REGISTER).u32(2, REGISTER).u32(3, 4);
+        data.nest(4, |value| {
+            value.bytes(1, mask);
+        });
+        data.nest(5, |value| {
+            value.bytes(1, &[0; 4]);
+        });
+    });
+}
+
+fn compare(rule: &mut Attributes, equal: bool, value: &[u8]) {
+    expression(rule, "cmp", |data| {
+        data.u32(1, REGISTER).u32(2, u32::from(!equal));
+        data.nest(3, |data| {
+            data.bytes(1, value);
+        });
+    });
+}
+
+fn lookup(rule: &mut Attributes, set: &str, into: Option<u32>) {
+    expression(rule, "lookup", |data| {
+        data.text(1, set).u32(2, REGISTER);
+        if let Some(register) = into {
+            data.u32(3, register);
+        }
+    });
+}
+
+fn verdict(rule: &mut Attributes, code: u32, chain: Option<&str>) {
+    expression(rule, "immediate", |data| {
+        data.u32(1, VERDICT);
+        data.nest(2, |value| encode_verdict(value, code, chain));
+    });
+}
+
+/// `NFTA_DATA_VERDICT`.
+fn encode_verdict(value: &mut Attributes, code: u32, chain: Option<&str>) {
+    value.nest(2, |verdict| {
+        verdict.u32(1, code);
+        if let Some(chain) = chain {
+            verdict.text(2, chain);
+        }
+    });
+}
+
+/// A jump as the value of a map's element.
+pub(super) fn encode_jump(value: &mut Attributes, chain: &str) {
+    encode_verdict(value, NFT_JUMP, Some(chain));
+}
+
+fn expression(rule: &mut Attributes, name: &str, fill: impl FnOnce(&mut Attributes)) {
+    rule.nest(NFTA_LIST_ELEM, |expression| {
+        expression.text(1, name);
+        expression.nest(2, fill);
+    });
+}
+
+/// The kernel compares all 16 bytes, zero-filled.
+pub(super) fn interface_name(name: &str) -> [u8; INTERFACE_NAME_LEN] {
+    let mut bytes = [0; INTERFACE_NAME_LEN];
+    let length = name.len().min(INTERFACE_NAME_LEN - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    bytes
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = |equal: &bool| if *equal { "" } else { "!= " };
+        match self {
+            Statement::InInterface { equal, name } => {
+                write!(f, "iifname {}\"{name}\"", sign(equal))
+            }
+            Statement::OutInterface { equal, name } => {
+                write!(f, "oifname {}\"{name}\"", sign(equal))
+            }
+            Statement::InInterfaceIn(set) => write!(f, "iifname @{set}"),
+            Statement::Source(net) => write!(f, "ip saddr {net}"),
+            Statement::Destination(net) => write!(f, "ip daddr {net}"),
+            Statement::DestinationIsNot(address) => write!(f, "ip daddr != {address}"),
+            Statement::Established => f.write_str("ct state established,related"),
+            Statement::Dnatted => f.write_str("ct status dnat"),
+            Statement::DestinationLocal => f.write_str("fib daddr type local"),
+            Statement::InInterfaceMap(map) => write!(f, "iifname vmap @{map}"),
+            Statement::OutInterfaceMap(map) => write!(f, "oifname vmap @{map}"),
+            Statement::DestinationMap(map) => write!(f, "ip daddr vmap @{map}"),
+            Statement::DnatMap {
+                map,
+                with_address: true,
+            } => {
+                write!(
+                    f,
+                    "dnat ip to ip daddr . meta l4proto . th dport map @{map}"
+                )
+            }
+            Statement::DnatMap {
+                map,
+                with_address: false,
+            } => write!(f, "dnat ip to meta l4proto . th dport map @{map}"),
+            Statement::Masquerade => f.write_str("masquerade"),
+            Statement::Counter => f.write_str("counter"),
+            Statement::Accept => f.write_str("accept"),
+            Statement::Drop => f.write_str("drop"),
+            Statement::Jump(chain) => write!(f, "jump {chain}"),
+        }
+    }
+}
