@@ -38,6 +38,8 @@ pub struct KernelFeatures {
     pub user_namespaces: bool,
     /// Cgroup namespaces (Linux 4.6).
     pub cgroup_namespaces: bool,
+    /// `/proc/kcore` exists.
+    pub kcore: bool,
     /// Memory cgroups account swap.
     pub swap_accounting: bool,
 }

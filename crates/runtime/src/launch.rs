@@ -1,7 +1,40 @@
 //! Carries out a [`ContainerPlan`]: clones the container's init, builds its world from inside, executes the user's program.
+//!
+//! ```text
+//! caller (single-threaded)                     child
+//!   make and fill the control group
+//!   clone3 into new namespaces  ───────────▶  join the group, other namespaces        [init]
+//!   wait                                       mount the root, everything in it        [rootfs, mounts, devices]
+//!                                              pivot_root, hide paths                  [masks]
+//!          ◀── terminal's master side ──────   terminal                                [console]
+//!                                              user, limits, capabilities, filter      [program]
+//!          ◀── error text, or end of file ──   execve
+//! ```
+//!
+//! Both directions of the conversation are one socket pair ([`report`]); it is close-on-exec, so its end of file
+//! means that `execve` succeeded.
 
-use std::os::fd::OwnedFd;
+mod console;
+mod devices;
+mod exec;
+mod init;
+mod masks;
+mod mounts;
+mod program;
+mod reaper;
+mod report;
+mod root;
+mod rootfs;
+mod user;
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::process::{Pid, WaitOptions};
+use serde::{Deserialize, Serialize};
+use wharf_sys::clone::{Forked, fork_with};
+
+use crate::cgroup;
 use crate::plan::{ContainerPlan, ExecPlan};
 
 /// Standard streams of a new process.
@@ -37,31 +70,161 @@ pub struct Launched {
 }
 
 /// Why a process did not reach its `execve`.
-#[derive(Debug, Clone, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct LaunchError {
+    /// What kind of failure, for exit codes and for how Docker introduces it.
+    pub kind: LaunchErrorKind,
     /// Text in runc's wording, without the "OCI runtime create failed" prefixes.
     pub message: String,
 }
 
-/// Starts the container's init. Blocking; the caller must be single-threaded. Returns once `execve` succeeded.
-pub fn launch(
-    _plan: &ContainerPlan,
-    _stdio: LaunchStdio,
-    _netns: Option<OwnedFd>,
-) -> Result<Launched, LaunchError> {
-    Err(LaunchError {
-        message: "not built yet".into(),
+/// Kinds of launch failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LaunchErrorKind {
+    /// The program does not exist (exit code 127).
+    NotFound,
+    /// The program exists but may not be run (exit code 126).
+    NotExecutable,
+    /// The user or group is not in the image. Docker resolves these itself, so the text is an error of its own,
+    /// without any runtime's prefix.
+    User,
+    /// Anything else while setting up.
+    Setup,
+}
+
+impl LaunchError {
+    pub(crate) fn setup(message: impl Into<String>) -> LaunchError {
+        LaunchError {
+            kind: LaunchErrorKind::Setup,
+            message: message.into(),
+        }
+    }
+}
+
+/// Names the step that failed, in front of the kernel's reason.
+pub(crate) trait Step<T> {
+    /// `what: reason`.
+    fn step(self, what: &str) -> Result<T, LaunchError>;
+    /// As [`Step::step`], with the text made only when needed.
+    fn step_with(self, what: impl FnOnce() -> String) -> Result<T, LaunchError>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, what: &str) -> Result<T, LaunchError> {
+        self.step_with(|| what.to_string())
+    }
+
+    fn step_with(self, what: impl FnOnce() -> String) -> Result<T, LaunchError> {
+        self.map_err(|e| LaunchError::setup(format!("{}: {}", what(), errno_text(&e.into()))))
+    }
+}
+
+/// An error number's text as Go prints it, which is what Docker's users know: lower case, no number.
+pub(crate) fn errno_text(e: &io::Error) -> String {
+    let text = e.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
     })
+}
+
+/// Starts the container's init. Blocking; the caller must be single-threaded. Returns once `execve` succeeded.
+///
+/// `netns` is the network namespace that the daemon has prepared. On failure the control group is removed again.
+pub fn launch(
+    plan: &ContainerPlan,
+    stdio: LaunchStdio,
+    netns: Option<OwnedFd>,
+) -> Result<Launched, LaunchError> {
+    cgroup::create(&plan.cgroup)
+        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))?;
+    let launched = start_init(plan, stdio, netns);
+    if launched.is_err() {
+        // The launch error is the one to report; a group that cannot be removed is found again by the daemon's
+        // start-up check.
+        let _ = plan.cgroup.path.remove();
+    }
+    launched
+}
+
+fn start_init(
+    plan: &ContainerPlan,
+    stdio: LaunchStdio,
+    netns: Option<OwnedFd>,
+) -> Result<Launched, LaunchError> {
+    let group = plan
+        .cgroup
+        .path
+        .open_v2()
+        .map_err(|e| LaunchError::setup(e.to_string()))?;
+    let pid_namespace = init::PidNamespace::enter(&plan.namespaces.pid)?;
+    let (parent, child) = report::pair().step("create socket pair")?;
+    let flags = init::clone_flags(&plan.namespaces, netns.is_some());
+    match fork_with(flags, group.as_ref().map(AsFd::as_fd)).step("clone")? {
+        Forked::Child => {
+            drop(parent);
+            init::run(plan, stdio, netns, child)
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop((child, stdio, netns, group));
+            pid_namespace.leave()?;
+            wait_for_exec(&parent, pid, pidfd)
+        }
+    }
 }
 
 /// Starts a further process in the container whose init is `init`. Blocking; single-threaded callers only.
 pub fn launch_exec(
-    _plan: &ExecPlan,
-    _init: &OwnedFd,
-    _stdio: LaunchStdio,
+    plan: &ExecPlan,
+    init: &OwnedFd,
+    stdio: LaunchStdio,
 ) -> Result<Launched, LaunchError> {
-    Err(LaunchError {
-        message: "not built yet".into(),
-    })
+    let group = plan
+        .cgroup
+        .open_v2()
+        .map_err(|e| LaunchError::setup(e.to_string()))?;
+    let pid_namespace = init::PidNamespace::enter_of(init)?;
+    let (parent, child) = report::pair().step("create socket pair")?;
+    match fork_with(0, group.as_ref().map(AsFd::as_fd)).step("clone")? {
+        Forked::Child => {
+            drop(parent);
+            exec::run(plan, init.as_fd(), stdio, child)
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop((child, stdio, group));
+            pid_namespace.leave()?;
+            wait_for_exec(&parent, pid, pidfd)
+        }
+    }
+}
+
+/// Listens to the child until it has become the user's program, or has given up and been reaped.
+fn wait_for_exec(
+    parent: &report::Listener,
+    pid: i32,
+    pidfd: OwnedFd,
+) -> Result<Launched, LaunchError> {
+    let error = match parent.listen() {
+        Ok(report::Outcome::Executed { console }) => {
+            return Ok(Launched {
+                pid,
+                pidfd,
+                console,
+            });
+        }
+        Ok(report::Outcome::Failed(error)) => error,
+        Err(e) => {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            LaunchError::setup(format!(
+                "wait for the container process: {}",
+                errno_text(&e)
+            ))
+        }
+    };
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    }
+    Err(error)
 }

@@ -4,7 +4,14 @@
 //! the monitor whole. What depends on the image's own files (user names, the search path) is the only thing
 //! left to launch time, because only the mounted root can answer it.
 
-use std::path::PathBuf;
+pub mod capability;
+mod devices;
+mod mounts;
+mod namespaces;
+mod process;
+mod resources;
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wharf_spec::rootfs::RootfsMount;
@@ -201,8 +208,6 @@ pub struct MountStep {
     pub recursive_attrs: AttrChange,
     /// Propagation; `None` leaves what the kernel gives.
     pub propagation: Option<Propagation>,
-    /// Copy what the image has at the target into the new tmpfs (`tmpcopyup`).
-    pub copy_up: bool,
 }
 
 /// What a mount shows.
@@ -306,6 +311,8 @@ pub struct CgroupWrite {
     pub file: PathBuf,
     /// What to write.
     pub value: String,
+    /// File and value to use instead where the kernel does not have `file`.
+    pub or: Option<(PathBuf, String)>,
 }
 
 /// What a plan needs beyond the OCI spec.
@@ -371,15 +378,73 @@ pub enum PlanError {
     /// We do not do this (yet).
     #[error("{0} is not supported")]
     Unsupported(String),
+    /// A kernel parameter that would not stay inside the container; runc's text.
+    #[error("{0}")]
+    Sysctl(String),
     /// The seccomp profile cannot be compiled.
     #[error("seccomp profile: {0}")]
     Seccomp(#[from] crate::seccomp::SeccompError),
 }
 
+pub(crate) use mounts::attr;
+pub use resources::plan_update;
+
 /// Plans a container. Pure: reads nothing but its arguments.
 pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<ContainerPlan, PlanError> {
-    let _ = (spec, extra, host);
-    Err(PlanError::Unsupported("planning".into()))
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or(PlanError::Missing("process"))?;
+    let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
+    let namespaces = namespaces::plan_namespaces(linux)?;
+    let cgroup = resources::plan_cgroup(linux, host)?;
+    let mounts = mounts::plan_mounts(spec, &namespaces, &cgroup.path)?;
+    let caps = capability::plan_caps(process.capabilities().as_ref(), host.cap_bounding);
+    let seccomp = crate::seccomp::plan_seccomp(
+        &extra.seccomp,
+        linux.seccomp().as_ref(),
+        caps.bounding,
+        host,
+    )?;
+    // A bound /dev is the caller's own and is used as it is (runc).
+    let own_dev = !mounts::has_bound_dev(&mounts);
+    let has_own_uts = namespaces.uts != NamespaceSource::Host;
+    let uts_name = |name: &Option<String>| name.clone().filter(|n| !n.is_empty() && has_own_uts);
+    Ok(ContainerPlan {
+        rootfs_readonly: spec
+            .root()
+            .as_ref()
+            .and_then(|r| r.readonly())
+            .unwrap_or(false),
+        rootfs_propagation: linux
+            .rootfs_propagation()
+            .as_deref()
+            .filter(|p| !p.is_empty())
+            .map(mounts::parse_propagation)
+            .transpose()?,
+        devices: if own_dev {
+            devices::plan_devices(linux)?
+        } else {
+            Vec::new()
+        },
+        links: if own_dev {
+            devices::plan_links(host.features.kcore)
+        } else {
+            Vec::new()
+        },
+        masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+        readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+        sysctls: namespaces::plan_sysctls(linux, &namespaces)?,
+        hostname: uts_name(spec.hostname()),
+        domainname: uts_name(spec.domainname()),
+        create_cwd: extra.create_cwd,
+        init: extra.init,
+        process: process::plan_process(process, &extra, host.cap_bounding, seccomp)?,
+        rootfs: extra.rootfs,
+        namespaces,
+        mounts,
+        cgroup,
+    })
 }
 
 /// Plans a further process in the container of `container`. Pure.
@@ -388,6 +453,19 @@ pub fn plan_exec(
     options: ExecOptions,
     host: &HostFacts,
 ) -> Result<ExecPlan, PlanError> {
-    let _ = (container, options, host);
-    Err(PlanError::Unsupported("planning".into()))
+    Ok(ExecPlan {
+        cgroup: container.cgroup.path.clone(),
+        process: process::plan_exec_process(&container.process, options, host.cap_bounding)?,
+    })
+}
+
+/// A path of the spec as text: JSON has no other, and neither has `/proc/mounts`.
+fn text(path: &Path, what: &'static str) -> Result<String, PlanError> {
+    match path.to_str() {
+        Some(text) if !text.contains('\0') => Ok(text.into()),
+        _ => Err(PlanError::Invalid {
+            what,
+            value: path.display().to_string(),
+        }),
+    }
 }

@@ -79,6 +79,24 @@ fn is_single_threaded() -> io::Result<bool> {
     Ok(stat.st_nlink == 3)
 }
 
+/// Gives the calling thread a cgroup namespace whose root is the control group it is in.
+pub fn unshare_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: the call is unsafe for CLONE_FILES alone; CLONE_NEWCGROUP touches no memory and no descriptor.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }?)
+}
+
+/// Plain fork: the child's pid, or 0 in the child. For a process that is a single-threaded child already.
+pub fn fork() -> io::Result<i32> {
+    // SAFETY: the address space is copied; only a process made by `fork_with` calls this, so no other thread's lock
+    // can be held in the copy.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(pid)
+    }
+}
+
 /// Whether `clone3` exists and knows `CLONE_INTO_CGROUP`: a bad descriptor is looked at only then.
 pub fn has_clone3() -> bool {
     let mut args = CloneArgs {

@@ -1,1 +1,207 @@
-//! Process attributes: capabilities, rlimits, credentials, prctl, pidfds, wait.
+//! Attributes of the calling process that `rustix` does not set: signals, capabilities by mask, limits, `execve`.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::io;
+
+fn check(r: i64) -> io::Result<()> {
+    if r < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Gives every signal its default action and unblocks all, so that nothing of ours is inherited by `execve`.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no code of ours. The calls for SIGKILL, SIGSTOP and libc's own two fail, harmlessly.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero `sigset_t` is a valid, empty set; `sigemptyset` makes it so formally. Both outlive the call.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Blocks every signal that can be blocked, for a caller that will wait for them one by one.
+pub fn block_all_signals() {
+    // SAFETY: `sigfillset` initialises the set before it is read; both outlive the calls.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// Waits for the next of all (blocked) signals and returns its number.
+pub fn wait_signal() -> io::Result<i32> {
+    // SAFETY: as in `block_all_signals`; no siginfo is asked for.
+    let signal = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigwaitinfo(&raw const all, std::ptr::null_mut())
+    };
+    check(signal.into()).map(|()| signal)
+}
+
+/// Sends any signal number, which `rustix::process::Signal` cannot hold for real-time ones.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: plain values.
+    check(unsafe { libc::kill(pid, signal) }.into())
+}
+
+/// Closes descriptors `first` to `last`, both included (Linux 5.9).
+///
+/// The caller is a forked child that will not return to code holding any of them: an owner elsewhere in this address
+/// space would otherwise use or close a number that means something else by then.
+pub fn close_range(first: u32, last: u32) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: no memory is involved; that nobody uses the descriptors again is the caller's promise above.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+}
+
+/// Permitted, effective and inheritable capabilities of the calling thread, as masks.
+pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3`.
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let half = |mask: u64, upper: bool| -> u32 {
+        let bytes = mask.to_le_bytes();
+        let [a, b, c, d, e, f, g, h] = bytes;
+        u32::from_le_bytes(if upper { [e, f, g, h] } else { [a, b, c, d] })
+    };
+    let data: [u32; 6] = [
+        half(effective, false),
+        half(permitted, false),
+        half(inheritable, false),
+        half(effective, true),
+        half(permitted, true),
+        half(inheritable, true),
+    ];
+    // SAFETY: version 3 takes a header and two structs of three words each, which both outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })
+}
+
+/// Removes one capability from the bounding set.
+pub fn drop_bounding(capability: u32) -> io::Result<()> {
+    // SAFETY: plain values.
+    check(
+        unsafe {
+            libc::prctl(
+                libc::PR_CAPBSET_DROP,
+                libc::c_ulong::from(capability),
+                0,
+                0,
+                0,
+            )
+        }
+        .into(),
+    )
+}
+
+/// Adds one capability to the ambient set; it must be permitted and inheritable.
+pub fn raise_ambient(capability: u32) -> io::Result<()> {
+    let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+    // SAFETY: plain values.
+    check(
+        unsafe {
+            libc::prctl(
+                libc::PR_CAP_AMBIENT,
+                raise,
+                libc::c_ulong::from(capability),
+                0,
+                0,
+            )
+        }
+        .into(),
+    )
+}
+
+/// Sets a resource limit by its number.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: `limit` outlives the call; the old value is not asked for.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null::<libc::rlimit64>(),
+        )
+    })
+}
+
+/// Leaves the inherited session keyring for a new anonymous one.
+pub fn join_new_session_keyring() -> io::Result<()> {
+    /// `KEYCTL_JOIN_SESSION_KEYRING`.
+    const JOIN: libc::c_ulong = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN, std::ptr::null::<libc::c_char>()) })
+}
+
+/// Replaces the calling program. Returns only on failure.
+pub fn execve(path: &CStr, args: &[CString], env: &[CString]) -> io::Result<Infallible> {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter()
+            .map(|s| s.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end in null and point to NUL-terminated strings that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    Err(io::Error::last_os_error())
+}
+
+/// Ends the process at once: no destructors, no `atexit`, which belong to the process this one was forked from.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// Shows `text` as this process's command line. Its bytes must stay alive and unmoved for the process's life.
+pub fn set_command_line(text: &'static [u8]) -> io::Result<()> {
+    let start = text.as_ptr() as libc::c_ulong;
+    let end = start + text.len() as libc::c_ulong;
+    // The kernel wants start <= end at each step, whatever the old values were.
+    let order = [
+        (libc::PR_SET_MM_ARG_END, end),
+        (libc::PR_SET_MM_ARG_START, start),
+        (libc::PR_SET_MM_ARG_END, end),
+    ];
+    let mut last = Ok(());
+    for (field, value) in order {
+        // SAFETY: the kernel reads this memory only to show it; `text` is 'static.
+        last = check(
+            unsafe { libc::prctl(libc::PR_SET_MM, field as libc::c_ulong, value, 0, 0) }.into(),
+        );
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn kill_with_signal_zero_finds_us() {
+        let pid = i32::try_from(std::process::id()).expect("pids are small");
+        super::kill(pid, 0).expect("we exist");
+        assert!(super::kill(i32::MAX, 0).is_err());
+    }
+}

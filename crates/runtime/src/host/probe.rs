@@ -158,6 +158,7 @@ fn probe_features() -> KernelFeatures {
         user_namespaces: exists("/proc/self/ns/user")
             && !says("/proc/sys/user/max_user_namespaces", "0"),
         cgroup_namespaces: exists("/proc/self/ns/cgroup"),
+        kcore: exists("/proc/kcore"),
         swap_accounting: exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
             || exists("/sys/fs/cgroup/memory.swap.max")
             || !exists("/sys/fs/cgroup/memory"),

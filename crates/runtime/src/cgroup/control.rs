@@ -1,0 +1,339 @@
+//! Making, joining, freezing, killing and removing control groups.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{CgroupError, CgroupPath, V1Dir};
+use crate::plan::{CgroupPlan, CgroupWrite};
+
+/// How long exited processes may take to leave their group.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to freeze.
+const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Makes the group, missing parents included, and fills in its values. On failure nothing is left behind.
+pub fn create(plan: &CgroupPlan) -> Result<(), CgroupError> {
+    let made = match &plan.path {
+        CgroupPath::V1(dirs) => dirs.iter().try_for_each(make_v1),
+        CgroupPath::V2(dir) => make_v2(dir),
+    };
+    let filled = made
+        .and_then(|()| plan.writes.iter().try_for_each(write_value))
+        .and_then(|()| attach_devices(plan));
+    if filled.is_err() {
+        // The first failure is what the caller must hear; the group is empty, so this hardly fails.
+        let _ = plan.path.remove();
+    }
+    filled
+}
+
+impl CgroupPath {
+    /// Moves the calling process in (v1 only; on v2 it is born there).
+    ///
+    /// Writing `0` to `tasks` moves one thread by itself, for which the kernel takes no process-wide lock; through
+    /// `cgroup.procs`, each hierarchy would wait for an RCU grace period.
+    pub fn join(&self) -> Result<(), CgroupError> {
+        let CgroupPath::V1(dirs) = self else {
+            return Ok(());
+        };
+        dirs.iter()
+            .try_for_each(|d| write_file(&d.dir.join("tasks"), "0"))
+    }
+
+    /// v2: a descriptor for `CLONE_INTO_CGROUP`.
+    pub(crate) fn open_v2(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        let CgroupPath::V2(dir) = self else {
+            return Ok(None);
+        };
+        open_dir(dir).map(Some).map_err(|source| CgroupError::Read {
+            file: dir.clone(),
+            source,
+        })
+    }
+
+    /// Applies values to a running container (`docker update`).
+    pub fn write(&self, writes: &[CgroupWrite]) -> Result<(), CgroupError> {
+        writes.iter().try_for_each(write_value)
+    }
+
+    /// Host pids of all processes, those of nested groups included, ascending.
+    pub fn pids(&self) -> Result<Vec<i32>, CgroupError> {
+        let mut pids = BTreeSet::new();
+        if let Some(dir) = self.process_dir() {
+            collect_pids(dir, &mut pids)?;
+        }
+        Ok(pids.into_iter().collect())
+    }
+
+    /// Sends SIGKILL to everything in the group. Returns without waiting.
+    pub fn kill_all(&self) -> Result<(), CgroupError> {
+        if let CgroupPath::V2(dir) = self {
+            // Linux 5.14; reaches forks in flight as well.
+            match write_file(&dir.join("cgroup.kill"), "1") {
+                Err(CgroupError::Write { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                done => return done,
+            }
+        }
+        // A frozen process dies only when thawed; frozen or not, killed tasks cannot fork, so a few rounds reach all.
+        for _ in 0..16 {
+            let pids = self.pids()?;
+            if pids.is_empty() {
+                break;
+            }
+            for pid in pids {
+                let _ = wharf_sys::process::kill(pid, 9);
+            }
+            let _ = self.thaw();
+        }
+        Ok(())
+    }
+
+    /// Stops all processes; returns when all have stopped (`docker pause`).
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        match self {
+            CgroupPath::V1(_) => {
+                let dir = self.freezer_dir()?;
+                wait_frozen(dir, || {
+                    write_file(&dir.join("freezer.state"), "FROZEN")?;
+                    Ok(read(&dir.join("freezer.state"))?.trim() == "FROZEN")
+                })
+            }
+            CgroupPath::V2(dir) => {
+                write_file(&dir.join("cgroup.freeze"), "1")?;
+                wait_frozen(dir, || {
+                    Ok(read(&dir.join("cgroup.events"))?.contains("frozen 1"))
+                })
+            }
+        }
+    }
+
+    /// Lets frozen processes run again (`docker unpause`).
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        match self {
+            CgroupPath::V1(_) => write_file(&self.freezer_dir()?.join("freezer.state"), "THAWED"),
+            CgroupPath::V2(dir) => write_file(&dir.join("cgroup.freeze"), "0"),
+        }
+    }
+
+    fn freezer_dir(&self) -> Result<&Path, CgroupError> {
+        self.dir("freezer").ok_or_else(|| CgroupError::Freeze {
+            dir: PathBuf::new(),
+            why: "no freezer hierarchy",
+        })
+    }
+
+    /// Removes the group and groups nested in it. Already gone is success. Waits a little for exited processes to
+    /// leave; goes on through all hierarchies and returns the first failure.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + REMOVE_DEADLINE;
+        match self {
+            CgroupPath::V1(dirs) => {
+                let results: Vec<_> = dirs.iter().map(|d| remove_dir(&d.dir, deadline)).collect();
+                results.into_iter().collect()
+            }
+            CgroupPath::V2(dir) => remove_dir(dir, deadline),
+        }
+    }
+}
+
+fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        dir,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn make_v1(dir: &V1Dir) -> Result<(), CgroupError> {
+    make_dirs(&dir.dir)?;
+    if dir.controllers.iter().any(|c| c == "cpuset") {
+        fill_cpuset(&dir.mount, &dir.dir)?;
+    }
+    Ok(())
+}
+
+fn make_dirs(dir: &Path) -> Result<(), CgroupError> {
+    let failed = |source| CgroupError::Make {
+        dir: dir.to_path_buf(),
+        source,
+    };
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => fs::create_dir_all(dir).map_err(failed),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        done => done.map_err(failed),
+    }
+}
+
+/// A new cpuset group has no CPUs and memory nodes and so admits nobody: copy them down from the nearest filled
+/// ancestor.
+fn fill_cpuset(mount: &Path, dir: &Path) -> Result<(), CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let mut empty = Vec::new();
+        let mut at = dir;
+        let value = loop {
+            let value = read(&at.join(file))?;
+            let filled = !value.trim().is_empty();
+            match at.parent() {
+                Some(parent) if !filled && at != mount => {
+                    empty.push(at);
+                    at = parent;
+                }
+                _ => break value,
+            }
+        };
+        for dir in empty.into_iter().rev() {
+            write_file(&dir.join(file), value.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Controllers are handed down level by level: each ancestor must enable for its children all it has.
+fn make_v2(dir: &Path) -> Result<(), CgroupError> {
+    make_dirs(dir)?;
+    let is_group = |d: &&Path| d.join("cgroup.subtree_control").exists();
+    let mut ancestors: Vec<&Path> = dir.ancestors().skip(1).take_while(is_group).collect();
+    ancestors.reverse();
+    for ancestor in ancestors {
+        let available = read(&ancestor.join("cgroup.controllers"))?;
+        let file = ancestor.join("cgroup.subtree_control");
+        let enabled = read(&file)?;
+        let enabled: Vec<&str> = enabled.split_whitespace().collect();
+        for controller in available
+            .split_whitespace()
+            .filter(|c| !enabled.contains(c))
+        {
+            // Some refuse where processes live (threaded or busy ancestors); the write of a value that
+            // needs the controller will say so.
+            let _ = write_file(&file, &format!("+{controller}"));
+        }
+    }
+    Ok(())
+}
+
+fn attach_devices(plan: &CgroupPlan) -> Result<(), CgroupError> {
+    let CgroupPath::V2(dir) = &plan.path else {
+        return Ok(());
+    };
+    if plan.device_program.is_empty() {
+        return Ok(());
+    }
+    open_dir(dir)
+        .and_then(|fd| wharf_sys::cgroup::attach_device_program(fd.as_fd(), &plan.device_program))
+        .map_err(|source| CgroupError::Devices {
+            dir: dir.clone(),
+            source,
+        })
+}
+
+fn write_value(write: &CgroupWrite) -> Result<(), CgroupError> {
+    match (write_file(&write.file, &write.value), &write.or) {
+        (Err(CgroupError::Write { source, .. }), Some((file, value)))
+            if source.kind() == ErrorKind::NotFound =>
+        {
+            write_file(file, value)
+        }
+        (done, _) => done,
+    }
+}
+
+/// Never creates: a file that is not there is a controller that is not there.
+pub(super) fn write_file(file: &Path, value: &str) -> Result<(), CgroupError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|mut f| f.write_all(value.as_bytes()))
+        .map_err(|source| CgroupError::Write {
+            file: file.to_path_buf(),
+            value: value.into(),
+            source,
+        })
+}
+
+pub(super) fn read(file: &Path) -> Result<String, CgroupError> {
+    fs::read_to_string(file).map_err(|source| CgroupError::Read {
+        file: file.to_path_buf(),
+        source,
+    })
+}
+
+fn collect_pids(dir: &Path, pids: &mut BTreeSet<i32>) -> Result<(), CgroupError> {
+    let text = match read(&dir.join("cgroup.procs")) {
+        // A nested group that was just removed has no processes.
+        Err(CgroupError::Read { source, .. }) if is_gone(&source) => return Ok(()),
+        text => text?,
+    };
+    pids.extend(
+        text.lines()
+            .filter_map(|l| l.parse::<i32>().ok())
+            .filter(|p| *p > 0),
+    );
+    for nested in nested_groups(dir) {
+        collect_pids(&nested, pids)?;
+    }
+    Ok(())
+}
+
+fn is_gone(e: &io::Error) -> bool {
+    e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV)
+}
+
+fn nested_groups(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        .map(|e| e.path())
+        .collect()
+}
+
+fn remove_dir(dir: &Path, deadline: Instant) -> Result<(), CgroupError> {
+    let mut pause = Duration::from_micros(100);
+    loop {
+        let Err(source) = fs::remove_dir(dir) else {
+            return Ok(());
+        };
+        if is_gone(&source) {
+            return Ok(());
+        }
+        // Busy: nested groups (removed first), or processes that have exited but not yet left.
+        let nested = nested_groups(dir);
+        for group in &nested {
+            remove_dir(group, deadline)?;
+        }
+        if Instant::now() > deadline || source.raw_os_error() != Some(libc::EBUSY) {
+            return Err(CgroupError::Remove {
+                dir: dir.to_path_buf(),
+                source,
+            });
+        }
+        if nested.is_empty() {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+fn wait_frozen(
+    dir: &Path,
+    mut frozen: impl FnMut() -> Result<bool, CgroupError>,
+) -> Result<(), CgroupError> {
+    let deadline = Instant::now() + FREEZE_DEADLINE;
+    let mut pause = Duration::from_micros(50);
+    while !frozen()? {
+        if Instant::now() > deadline {
+            return Err(CgroupError::Freeze {
+                dir: dir.to_path_buf(),
+                why: "timed out",
+            });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    Ok(())
+}

@@ -1,0 +1,319 @@
+//! Mounts inside the root, by descriptor on both sides.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, statat, symlinkat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree,
+};
+use wharf_sys::mount::{MountAttr, mount_setattr};
+
+use super::root::{Root, file_type};
+use super::rootfs::clone_flags;
+use super::{LaunchError, errno_text};
+use crate::plan::{
+    AttrChange, CgroupV1Entry, MountSource, MountStep, Propagation, PropagationKind, attr,
+};
+
+/// What a step needs from the host, opened while host paths still lead there.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// A copy of a host mount.
+    Bind(OwnedFd),
+    /// One per v1 hierarchy; `None` where it is mounted through the cgroup namespace.
+    CgroupV1(Vec<Option<OwnedFd>>),
+    /// Nothing.
+    Nothing,
+}
+
+/// Opens all host-side sources.
+pub(super) fn prepare(steps: &[MountStep]) -> Result<Vec<Prepared>, LaunchError> {
+    let open =
+        |path: &Path, recursive| Ok::<_, io::Error>(open_tree(CWD, path, clone_flags(recursive))?);
+    steps
+        .iter()
+        .map(|step| {
+            let prepared = match &step.source {
+                MountSource::Bind { path, recursive } => open(path, *recursive).map(Prepared::Bind),
+                MountSource::CgroupV2 { bind: Some(path) } => open(path, false).map(Prepared::Bind),
+                MountSource::CgroupV1 { entries } => entries
+                    .iter()
+                    .map(|e| e.bind.as_deref().map(|p| open(p, false)).transpose())
+                    .collect::<io::Result<_>>()
+                    .map(Prepared::CgroupV1),
+                _ => Ok(Prepared::Nothing),
+            };
+            prepared.map_err(|e| failed(step, "open source", &e))
+        })
+        .collect()
+}
+
+/// Mounts everything, in order.
+pub(super) fn execute(
+    root: &Root,
+    steps: &[MountStep],
+    prepared: Vec<Prepared>,
+) -> Result<(), LaunchError> {
+    for (step, prepared) in steps.iter().zip(prepared) {
+        execute_step(root, step, prepared).map_err(|(what, e)| failed(step, what, &e))?;
+    }
+    Ok(())
+}
+
+/// runc's frame around the reason.
+fn failed(step: &MountStep, what: &str, e: &io::Error) -> LaunchError {
+    let source = match &step.source {
+        MountSource::Bind { path, .. } => path.display().to_string(),
+        MountSource::Filesystem { source, .. } => source.clone(),
+        MountSource::CgroupV1 { .. } | MountSource::CgroupV2 { .. } => "cgroup".into(),
+    };
+    let hint = match e.raw_os_error() {
+        Some(libc::ENOTDIR) => {
+            ": Are you trying to mount a directory onto a file (or vice-versa)? \
+             Check if the specified host path exists and is the expected type"
+        }
+        _ => "",
+    };
+    let reason = errno_text(e);
+    LaunchError::setup(format!(
+        "error mounting {source:?} to rootfs at {:?}: {what}: {reason}{hint}",
+        step.target
+    ))
+}
+
+type StepResult<T> = Result<T, (&'static str, io::Error)>;
+
+trait What<T> {
+    fn what(self, what: &'static str) -> StepResult<T>;
+}
+
+impl<T, E: Into<io::Error>> What<T> for Result<T, E> {
+    fn what(self, what: &'static str) -> StepResult<T> {
+        self.map_err(|e| (what, e.into()))
+    }
+}
+
+fn execute_step(root: &Root, step: &MountStep, prepared: Prepared) -> StepResult<()> {
+    match (&step.source, prepared) {
+        (MountSource::CgroupV1 { entries }, Prepared::CgroupV1(binds)) => {
+            mount_v1(root, step, entries, binds)
+        }
+        (_, Prepared::Bind(tree)) => mount_bind(root, step, &tree),
+        (MountSource::CgroupV2 { .. }, _) => {
+            let target = root.ensure_dir(&step.target).what("create mount point")?;
+            mount_new(step, "cgroup2", "cgroup", &[], &target)
+        }
+        (
+            MountSource::Filesystem {
+                fstype,
+                source,
+                options,
+            },
+            _,
+        ) => mount_filesystem(root, step, fstype, source, options),
+        (MountSource::Bind { .. } | MountSource::CgroupV1 { .. }, _) => {
+            unreachable!("prepare() opened a source for each of these")
+        }
+    }
+}
+
+/// Attributes go onto the detached copy first, so there is no moment in which the container's view is too open.
+fn mount_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> StepResult<()> {
+    let is_dir = file_type(tree.as_fd()).what("stat source")? == FileType::Directory;
+    let target = if is_dir {
+        root.ensure_dir(&step.target)
+    } else {
+        root.ensure_file(&step.target)
+    };
+    let target = target.what("create mount point")?;
+    // A plain bind keeps what its source has; only what is asked for is added.
+    let clear = if step.attrs.set & attr::ATIME != 0 {
+        attr::ATIME
+    } else {
+        0
+    };
+    change(
+        tree.as_fd(),
+        false,
+        AttrChange {
+            set: step.attrs.set,
+            clear,
+        },
+    )
+    .what("set attributes")?;
+    change(tree.as_fd(), true, step.recursive_attrs).what("set attributes")?;
+    propagate(tree.as_fd(), step.propagation).what("set propagation")?;
+    attach(tree, &target).what("mount")
+}
+
+fn mount_filesystem(
+    root: &Root,
+    step: &MountStep,
+    fstype: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+) -> StepResult<()> {
+    // A link here would put the kernel's own files where the image wants them (CVE-2019-16884, CVE-2019-19921).
+    if matches!(fstype, "proc" | "sysfs") {
+        root.ensure_dir(&step.target).what("create mount point")?;
+        let target = root
+            .open_no_links(&step.target, OFlags::PATH | OFlags::DIRECTORY)
+            .what("open mount point")?;
+        return mount_new(step, fstype, source, options, &target);
+    }
+    let existing = root
+        .open(&step.target, OFlags::PATH | OFlags::DIRECTORY)
+        .ok();
+    let mut all = Vec::new();
+    if let (Some(dir), "tmpfs") = (&existing, fstype) {
+        // Docker's tmpfs keeps the mode of the directory it covers, unless told otherwise (runc).
+        let mode = statat(dir, "", AtFlags::EMPTY_PATH)
+            .what("stat mount point")?
+            .st_mode
+            & 0o7777;
+        all.push(("mode".to_string(), Some(format!("{mode:o}"))));
+    }
+    all.extend_from_slice(options);
+    let target = match existing {
+        Some(dir) => dir,
+        None => root.ensure_dir(&step.target).what("create mount point")?,
+    };
+    mount_new(step, fstype, source, &all, &target)
+}
+
+fn mount_new(
+    step: &MountStep,
+    fstype: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+    target: &OwnedFd,
+) -> StepResult<()> {
+    let mount = new_mount(fstype, source, options, step.attrs.set).what("mount")?;
+    change(mount.as_fd(), true, step.recursive_attrs).what("set attributes")?;
+    propagate(mount.as_fd(), step.propagation).what("set propagation")?;
+    attach(&mount, target).what("mount")
+}
+
+/// A new, detached instance of a file system.
+pub(super) fn new_mount(
+    fstype: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+    attrs: u64,
+) -> io::Result<OwnedFd> {
+    let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&fs, "source", source)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&fs, key.as_str(), value.as_str())?,
+            None => fsconfig_set_flag(&fs, key.as_str())?,
+        }
+    }
+    fsconfig_create(&fs)?;
+    let attrs = MountAttrFlags::from_bits_retain(u32::try_from(attrs).unwrap_or(u32::MAX));
+    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attrs)?)
+}
+
+/// Mounts a detached tree on an opened target.
+pub(super) fn attach(tree: impl AsFd, target: impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", target, "", flags)?)
+}
+
+/// Changes attributes; nothing to change is no call.
+pub(super) fn change(tree: BorrowedFd<'_>, recursive: bool, attrs: AttrChange) -> io::Result<()> {
+    if attrs.set == 0 && attrs.clear == 0 {
+        return Ok(());
+    }
+    let attr = MountAttr {
+        attr_set: attrs.set,
+        attr_clr: attrs.clear & !attrs.set | attrs.clear & attr::ATIME,
+        ..MountAttr::default()
+    };
+    mount_setattr(tree, recursive, &attr)
+}
+
+fn propagate(tree: BorrowedFd<'_>, propagation: Option<Propagation>) -> io::Result<()> {
+    let Some(p) = propagation else { return Ok(()) };
+    let kind = match p.kind {
+        PropagationKind::Private => MountPropagationFlags::PRIVATE,
+        PropagationKind::Slave => MountPropagationFlags::DOWNSTREAM,
+        PropagationKind::Shared => MountPropagationFlags::SHARED,
+        PropagationKind::Unbindable => MountPropagationFlags::UNBINDABLE,
+    };
+    let attr = MountAttr {
+        propagation: u64::from(kind.bits()),
+        ..MountAttr::default()
+    };
+    mount_setattr(tree, p.recursive, &attr)
+}
+
+/// A tmpfs with one directory per hierarchy; read-only at the end when the step says so.
+fn mount_v1(
+    root: &Root,
+    step: &MountStep,
+    entries: &[CgroupV1Entry],
+    binds: Vec<Option<OwnedFd>>,
+) -> StepResult<()> {
+    let target = root.ensure_dir(&step.target).what("create mount point")?;
+    let mode = [("mode".to_string(), Some("755".to_string()))];
+    let base =
+        new_mount("tmpfs", "tmpfs", &mode, step.attrs.set & !attr::RDONLY).what("mount tmpfs")?;
+    attach(&base, &target).what("mount tmpfs")?;
+    for (entry, bind) in entries.iter().zip(binds) {
+        rustix::fs::mkdirat(&base, entry.name.as_str(), 0o755.into()).what("create hierarchy")?;
+        let dir = rustix::fs::openat(
+            &base,
+            entry.name.as_str(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            0.into(),
+        );
+        let dir = dir.what("open hierarchy")?;
+        let tree = match bind {
+            Some(tree) => {
+                change(
+                    tree.as_fd(),
+                    false,
+                    AttrChange {
+                        set: step.attrs.set,
+                        clear: 0,
+                    },
+                )
+                .what("set attributes")?;
+                tree
+            }
+            None => new_mount("cgroup", "cgroup", &select(entry), step.attrs.set)
+                .what("mount hierarchy")?,
+        };
+        attach(&tree, &dir).what("mount hierarchy")?;
+        for link in &entry.links {
+            symlinkat(entry.name.as_str(), &base, link.as_str()).what("link hierarchy")?;
+        }
+    }
+    change(
+        base.as_fd(),
+        false,
+        AttrChange {
+            set: step.attrs.set & attr::RDONLY,
+            clear: 0,
+        },
+    )
+    .what("set attributes")
+}
+
+/// `cpu,cpuacct` or `name=systemd` as options.
+fn select(entry: &CgroupV1Entry) -> Vec<(String, Option<String>)> {
+    let named = entry.select.strip_prefix("name=");
+    match named {
+        Some(name) => vec![("none".into(), None), ("name".into(), Some(name.into()))],
+        None => entry
+            .select
+            .split(',')
+            .map(|c| (c.to_string(), None))
+            .collect(),
+    }
+}

@@ -1,0 +1,97 @@
+//! `--init`: PID 1 that passes signals on and reaps orphans, while the user's program is its child.
+//!
+//! It is this very process, without another `execve`: its pages are shared with every other monitor and init on the
+//! host. It runs as the same user, with the same capabilities and under the same filter as the program.
+
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+
+use super::report::Reporter;
+use super::user::Identity;
+use super::{LaunchError, errno_text, program};
+use crate::plan::ProcessPlan;
+
+/// What `ps` shows, as Docker's own init does.
+const COMMAND_LINE: &[u8] = b"/sbin/docker-init\0--\0";
+
+/// Signals that are about this process itself and not passed on (as tini: faults, terminal stops, children).
+const OWN_SIGNALS: [i32; 9] = [
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGABRT,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// Forks the program and becomes the reaper; never returns. Failures of the program's side are reported by it.
+pub(super) fn run(plan: &ProcessPlan, identity: &Identity, reporter: Reporter) -> ! {
+    // Before the fork, so that no signal is lost between it and the wait.
+    wharf_sys::process::block_all_signals();
+    match wharf_sys::clone::fork() {
+        Ok(0) => {
+            take_terminal();
+            wharf_sys::process::reset_signals();
+            program::run(plan, identity, &reporter)
+        }
+        Ok(child) => {
+            drop(reporter);
+            let _ = wharf_sys::process::set_command_line(COMMAND_LINE);
+            let _ = rustix::thread::set_name(c"docker-init");
+            let code = match program::become_like(plan, identity) {
+                Ok(()) => reap_until(child),
+                Err(_) => 1,
+            };
+            wharf_sys::process::exit_now(code)
+        }
+        Err(e) => {
+            reporter.send_failure(LaunchError::setup(format!("fork: {}", errno_text(&e))));
+            wharf_sys::process::exit_now(1)
+        }
+    }
+}
+
+/// A process group of its own, in the foreground where there is a terminal. SIGTTOU, which the kernel sends to a
+/// background process that does this, is blocked.
+fn take_terminal() {
+    if rustix::process::setpgid(None, None).is_ok() {
+        let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpgrp());
+    }
+}
+
+/// Returns the child's exit code, 128 + signal if it was killed. PID 1's end ends everybody else.
+fn reap_until(child: i32) -> i32 {
+    loop {
+        match wharf_sys::process::wait_signal() {
+            Ok(libc::SIGCHLD) => {
+                if let Some(code) = reap(child) {
+                    return code;
+                }
+            }
+            Ok(signal) if !OWN_SIGNALS.contains(&signal) => {
+                let _ = wharf_sys::process::kill(child, signal);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn reap(child: i32) -> Option<i32> {
+    let mut code = None;
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        if Some(pid) == Pid::from_raw(child) {
+            code = Some(exit_code(status));
+        }
+    }
+    code
+}
+
+fn exit_code(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    }
+}
