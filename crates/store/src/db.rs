@@ -1,0 +1,255 @@
+//! The store's tables in `wharf.db`.
+//!
+//! Rows decide what exists: a directory without a row is left over from an interrupted operation. WAL without a sync per commit survives the
+//! death of the process; a power cut may take the last commits, never the consistency.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+use wharf_spec::digest::{ChainId, DiffId, Digest};
+
+use crate::layer::Layer;
+use crate::rw::ContainerLayer;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS images (
+    id TEXT PRIMARY KEY,
+    config BLOB NOT NULL,
+    parent TEXT,
+    tagged INTEGER
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS image_references (
+    name TEXT PRIMARY KEY,
+    image TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS layers (
+    chain TEXT PRIMARY KEY,
+    diff TEXT NOT NULL,
+    parent TEXT,
+    cache TEXT NOT NULL,
+    link TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    tar_size INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS container_layers (
+    container TEXT PRIMARY KEY,
+    image TEXT NOT NULL,
+    parent TEXT,
+    cache TEXT NOT NULL,
+    link TEXT NOT NULL,
+    init_link TEXT NOT NULL
+) WITHOUT ROWID;
+";
+
+/// One image row.
+#[derive(Debug)]
+pub(crate) struct ImageRow {
+    pub(crate) id: String,
+    pub(crate) config: Vec<u8>,
+    pub(crate) parent: Option<String>,
+    /// Nanoseconds since 1970 of the last `tag`.
+    pub(crate) tagged: Option<i64>,
+}
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct Db(Connection);
+
+impl Db {
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Db> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.execute_batch(SCHEMA)?;
+        Ok(Db(connection))
+    }
+
+    /// Runs `work` in one transaction: all of it or nothing.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Rows<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let transaction = self
+            .0
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let value = work(&Rows(&transaction))?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Single statements, each its own transaction.
+    pub(crate) fn rows(&self) -> Rows<'_> {
+        Rows(&self.0)
+    }
+}
+
+/// Statements on one connection.
+pub(crate) struct Rows<'a>(&'a Connection);
+
+impl Rows<'_> {
+    pub(crate) fn images(&self) -> rusqlite::Result<Vec<ImageRow>> {
+        let mut statement = self
+            .0
+            .prepare("SELECT id, config, parent, tagged FROM images")?;
+        let rows = statement.query_map([], |row| {
+            Ok(ImageRow {
+                id: row.get(0)?,
+                config: row.get(1)?,
+                parent: row.get(2)?,
+                tagged: row.get(3)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    pub(crate) fn references(&self) -> rusqlite::Result<Vec<(String, String)>> {
+        let mut statement = self.0.prepare("SELECT name, image FROM image_references")?;
+        statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+    }
+
+    pub(crate) fn layers(&self) -> rusqlite::Result<Vec<Layer>> {
+        let mut statement = self
+            .0
+            .prepare("SELECT chain, diff, parent, cache, link, size, tar_size FROM layers")?;
+        let rows = statement.query_map([], |row| {
+            Ok(Layer {
+                chain: ChainId(digest(row, 0)?),
+                diff: DiffId(digest(row, 1)?),
+                parent: optional_digest(row, 2)?.map(ChainId),
+                cache: row.get(3)?,
+                link: row.get(4)?,
+                size: row.get::<_, i64>(5)?.cast_unsigned(),
+                tar_size: row.get::<_, i64>(6)?.cast_unsigned(),
+            })
+        })?;
+        rows.collect()
+    }
+
+    pub(crate) fn container_layers(&self) -> rusqlite::Result<Vec<(String, ContainerLayer)>> {
+        let mut statement = self.0.prepare(
+            "SELECT container, image, parent, cache, link, init_link FROM container_layers",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let layer = ContainerLayer {
+                image: digest(row, 1)?,
+                parent: optional_digest(row, 2)?.map(ChainId),
+                cache: row.get(3)?,
+                link: row.get(4)?,
+                init_link: row.get(5)?,
+            };
+            Ok((row.get(0)?, layer))
+        })?;
+        rows.collect()
+    }
+
+    pub(crate) fn insert_image(&self, id: &Digest, config: &[u8]) -> rusqlite::Result<()> {
+        self.run(
+            "INSERT OR IGNORE INTO images (id, config) VALUES (?1, ?2)",
+            params![id.as_str(), config],
+        )
+    }
+
+    pub(crate) fn set_parent(&self, id: &Digest, parent: &Digest) -> rusqlite::Result<()> {
+        self.run(
+            "UPDATE images SET parent = ?2 WHERE id = ?1",
+            params![id.as_str(), parent.as_str()],
+        )
+    }
+
+    pub(crate) fn set_tagged(&self, id: &Digest, nanos: i64) -> rusqlite::Result<()> {
+        self.run(
+            "UPDATE images SET tagged = ?2 WHERE id = ?1",
+            params![id.as_str(), nanos],
+        )
+    }
+
+    pub(crate) fn delete_image(&self, id: &Digest) -> rusqlite::Result<()> {
+        self.run("DELETE FROM images WHERE id = ?1", params![id.as_str()])?;
+        self.run(
+            "DELETE FROM image_references WHERE image = ?1",
+            params![id.as_str()],
+        )
+    }
+
+    pub(crate) fn set_reference(&self, name: &str, image: &Digest) -> rusqlite::Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO image_references (name, image) VALUES (?1, ?2)",
+            params![name, image.as_str()],
+        )
+    }
+
+    pub(crate) fn delete_reference(&self, name: &str) -> rusqlite::Result<()> {
+        self.run(
+            "DELETE FROM image_references WHERE name = ?1",
+            params![name],
+        )
+    }
+
+    pub(crate) fn insert_layer(&self, layer: &Layer) -> rusqlite::Result<()> {
+        let parent = layer.parent.as_ref().map(|parent| parent.0.as_str());
+        self.run(
+            "INSERT INTO layers (chain, diff, parent, cache, link, size, tar_size) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                layer.chain.0.as_str(),
+                layer.diff.0.as_str(),
+                parent,
+                layer.cache,
+                layer.link,
+                layer.size.cast_signed(),
+                layer.tar_size.cast_signed()
+            ],
+        )
+    }
+
+    pub(crate) fn delete_layer(&self, chain: &ChainId) -> rusqlite::Result<()> {
+        self.run(
+            "DELETE FROM layers WHERE chain = ?1",
+            params![chain.0.as_str()],
+        )
+    }
+
+    pub(crate) fn insert_container_layer(
+        &self,
+        container: &str,
+        layer: &ContainerLayer,
+    ) -> rusqlite::Result<()> {
+        let parent = layer.parent.as_ref().map(|parent| parent.0.as_str());
+        self.run(
+            "INSERT INTO container_layers (container, image, parent, cache, link, init_link) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![container, layer.image.as_str(), parent, layer.cache, layer.link, layer.init_link],
+        )
+    }
+
+    pub(crate) fn delete_container_layer(&self, container: &str) -> rusqlite::Result<()> {
+        self.run(
+            "DELETE FROM container_layers WHERE container = ?1",
+            params![container],
+        )
+    }
+
+    fn run(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
+        self.0.prepare_cached(sql)?.execute(params).map(drop)
+    }
+}
+
+fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    let text: String = row.get(column)?;
+    Digest::parse(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            Box::new(error),
+        )
+    })
+}
+
+fn optional_digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => digest(row, column).map(Some),
+    }
+}

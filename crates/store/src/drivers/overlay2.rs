@@ -1,0 +1,240 @@
+//! OverlayFS with one directory per layer, laid out as Docker's driver of this name does.
+//!
+//! ```text
+//! overlay2/<cache-id>/diff       content, whiteouts in overlay's own form
+//! overlay2/<cache-id>/link       the layer's short name
+//! overlay2/<cache-id>/lower      short names of the layers below, topmost first
+//! overlay2/<cache-id>/work       overlay's scratch space
+//! overlay2/<cache-id>-init/…     the init layer of a container
+//! overlay2/l/<SHORT>             link to ../<cache-id>/diff
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use wharf_spec::rootfs::RootfsMount;
+
+use super::{ContainerDirs, Driver, LayerDir, init_name};
+use crate::initlayer;
+
+/// Directory of the short names.
+const LINKS: &str = "l";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Overlay2 {
+    home: PathBuf,
+    /// Options of every mount.
+    options: Vec<String>,
+}
+
+impl Overlay2 {
+    /// Opens or creates `home`.
+    pub fn open(home: &Path) -> io::Result<Overlay2> {
+        ensure_dir(home, 0o710)?;
+        ensure_dir(&home.join(LINKS), 0o700)?;
+        // A kernel with the inode index would refuse an upper directory that was used with other lower ones; Docker turns it off too.
+        let index = Path::new("/sys/module/overlay/parameters/index").exists();
+        let options = if index {
+            vec!["index=off".to_owned()]
+        } else {
+            Vec::new()
+        };
+        Ok(Overlay2 {
+            home: home.to_owned(),
+            options,
+        })
+    }
+
+    fn diff(&self, cache: &str) -> PathBuf {
+        self.home.join(cache).join("diff")
+    }
+
+    fn link(&self, link: &str) -> PathBuf {
+        self.home.join(LINKS).join(link)
+    }
+
+    /// Directory, content and short name, the start of every layer.
+    fn create(&self, layer: LayerDir<'_>) -> io::Result<PathBuf> {
+        let dir = self.home.join(layer.cache);
+        make_dir(&dir, 0o710)?;
+        make_dir(&dir.join("diff"), 0o755)?;
+        write_file(&dir.join("link"), layer.link)?;
+        rustix::fs::symlink(format!("../{}/diff", layer.cache), self.link(layer.link))?;
+        Ok(dir)
+    }
+
+    fn create_above(&self, layer: LayerDir<'_>, lower: &[String]) -> io::Result<PathBuf> {
+        let dir = self.create(layer)?;
+        make_dir(&dir.join("work"), 0o700)?;
+        if !lower.is_empty() {
+            write_file(&dir.join("lower"), &lower.join(":"))?;
+        }
+        Ok(dir)
+    }
+
+    fn data(&self, cache: &str, lower: &[PathBuf]) -> BTreeMap<String, String> {
+        let dir = self.home.join(cache);
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let mut data = BTreeMap::new();
+        if !lower.is_empty() {
+            let lower: Vec<String> = lower.iter().cloned().map(text).collect();
+            data.insert("LowerDir".to_owned(), lower.join(":"));
+        }
+        data.insert("MergedDir".to_owned(), text(dir.join("merged")));
+        data.insert("UpperDir".to_owned(), text(dir.join("diff")));
+        data.insert("WorkDir".to_owned(), text(dir.join("work")));
+        data
+    }
+}
+
+impl Driver for Overlay2 {
+    fn name(&self) -> &'static str {
+        "overlay2"
+    }
+
+    fn status(&self) -> Vec<(String, String)> {
+        let row = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        vec![
+            row("Backing Filesystem", backing_filesystem(&self.home)),
+            row("Supports d_type", "true"),
+            row("Using metacopy", "false"),
+            row("Native Overlay Diff", "true"),
+            row("userxattr", "false"),
+        ]
+    }
+
+    fn layer_dir(&self, cache: &str) -> PathBuf {
+        self.home.join(cache)
+    }
+
+    fn create_layer(&self, layer: LayerDir<'_>) -> io::Result<()> {
+        self.create(layer).map(drop)
+    }
+
+    fn commit_layer(&self, layer: LayerDir<'_>, lower: &[LayerDir<'_>]) -> io::Result<()> {
+        if lower.is_empty() {
+            return Ok(());
+        }
+        let dir = self.home.join(layer.cache);
+        ensure_dir(&dir.join("work"), 0o700)?;
+        let links: Vec<String> = lower
+            .iter()
+            .map(|l| format!("{LINKS}/{}", l.link))
+            .collect();
+        std::fs::write(dir.join("lower"), links.join(":"))
+    }
+
+    fn create_container(&self, dirs: &ContainerDirs<'_>) -> io::Result<()> {
+        let mut lower: Vec<String> = dirs
+            .lower
+            .iter()
+            .map(|l| format!("{LINKS}/{}", l.link))
+            .collect();
+        let init = init_name(dirs.rw.cache);
+        let init_dir = self.create_above(
+            LayerDir {
+                cache: &init,
+                link: dirs.init_link,
+            },
+            &lower,
+        )?;
+        initlayer::create(&init_dir.join("diff"))?;
+        lower.insert(0, format!("{LINKS}/{}", dirs.init_link));
+        self.create_above(dirs.rw, &lower).map(drop)
+    }
+
+    fn mount(&self, dirs: &ContainerDirs<'_>) -> RootfsMount {
+        let init = self.link(dirs.init_link);
+        RootfsMount::Overlay {
+            lower: std::iter::once(init)
+                .chain(dirs.lower.iter().map(|l| self.link(l.link)))
+                .collect(),
+            upper: self.diff(dirs.rw.cache),
+            work: self.home.join(dirs.rw.cache).join("work"),
+            options: self.options.clone(),
+        }
+    }
+
+    fn container_data(&self, dirs: &ContainerDirs<'_>) -> BTreeMap<String, String> {
+        let init = self.diff(&init_name(dirs.rw.cache));
+        let lower: Vec<PathBuf> = std::iter::once(init)
+            .chain(dirs.lower.iter().map(|l| self.diff(l.cache)))
+            .collect();
+        self.data(dirs.rw.cache, &lower)
+    }
+
+    fn image_data(&self, layers: &[LayerDir<'_>]) -> BTreeMap<String, String> {
+        let Some((top, lower)) = layers.split_first() else {
+            return BTreeMap::new();
+        };
+        let lower: Vec<PathBuf> = lower.iter().map(|l| self.diff(l.cache)).collect();
+        self.data(top.cache, &lower)
+    }
+
+    fn remove(&self, layer: LayerDir<'_>) -> io::Result<()> {
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        if !layer.link.is_empty() {
+            gone(std::fs::remove_file(self.link(layer.link)))?;
+        }
+        // An empty name would be the whole home.
+        if layer.cache.is_empty() {
+            return Ok(());
+        }
+        gone(std::fs::remove_dir_all(self.home.join(layer.cache)))
+    }
+
+    fn list(&self) -> io::Result<(Vec<String>, Vec<String>)> {
+        let mut dirs = names(&self.home)?;
+        dirs.retain(|name| name != LINKS);
+        Ok((dirs, names(&self.home.join(LINKS))?))
+    }
+}
+
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    std::fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// Makes a directory with exactly this mode, whatever the umask.
+fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(mode))?;
+    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
+}
+
+fn ensure_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match make_dir(path, mode) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?;
+    rustix::io::write(fd, text.as_bytes())?;
+    Ok(())
+}
+
+/// Names of `statfs(2)` types, as Docker prints them.
+fn backing_filesystem(home: &Path) -> &'static str {
+    let Ok(statfs) = rustix::fs::statfs(home) else {
+        return "<unknown>";
+    };
+    match statfs.f_type {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlayfs",
+        0x2fc1_2fc1 => "zfs",
+        0xf2f5_2010 => "f2fs",
+        _ => "<unknown>",
+    }
+}

@@ -1,0 +1,93 @@
+//! Clears away what interrupted operations left.
+
+use std::collections::HashSet;
+use std::io;
+
+use wharf_spec::digest::ChainId;
+
+use crate::drivers::{Driver, LayerDir, init_name};
+use crate::state::State;
+
+/// What is on disk and no row names.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Leftovers {
+    dirs: Vec<String>,
+    links: Vec<String>,
+}
+
+/// Removes rows of layers that neither an image nor a container reaches.
+pub(crate) fn release_unreachable(state: &mut State) -> rusqlite::Result<()> {
+    let images = state.images.values().filter_map(|image| image.top.as_ref());
+    let containers = state
+        .containers
+        .values()
+        .filter_map(|container| container.parent.as_ref());
+    let mut reached: HashSet<ChainId> = HashSet::new();
+    for top in images.chain(containers) {
+        let mut next = Some(top);
+        while let Some(layer) = next.and_then(|chain| state.layers.get(chain)) {
+            if !reached.insert(layer.chain.clone()) {
+                break;
+            }
+            next = layer.parent.as_ref();
+        }
+    }
+    let lost: Vec<ChainId> = state
+        .layers
+        .keys()
+        .filter(|chain| !reached.contains(chain))
+        .cloned()
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    state
+        .db
+        .transaction(|rows| lost.iter().try_for_each(|chain| rows.delete_layer(chain)))?;
+    state.layers.retain(|chain, _| reached.contains(chain));
+    Ok(())
+}
+
+/// Removes directories and links without a row.
+pub(crate) fn clear_leftovers(state: &State, driver: &dyn Driver) -> io::Result<()> {
+    let (dirs, links) = driver.list()?;
+    let leftovers = plan(state, dirs, links);
+    for dir in &leftovers.dirs {
+        tracing::info!(dir, "removing a layer nothing refers to");
+        driver.remove(LayerDir {
+            cache: dir,
+            link: "",
+        })?;
+    }
+    for link in &leftovers.links {
+        driver.remove(LayerDir { cache: "", link })?;
+    }
+    Ok(())
+}
+
+fn plan(state: &State, dirs: Vec<String>, links: Vec<String>) -> Leftovers {
+    let mut known_dirs: HashSet<String> = state
+        .layers
+        .values()
+        .map(|layer| layer.cache.clone())
+        .collect();
+    let mut known_links: HashSet<&str> = state
+        .layers
+        .values()
+        .map(|layer| layer.link.as_str())
+        .collect();
+    for container in state.containers.values() {
+        known_dirs.extend([container.cache.clone(), init_name(&container.cache)]);
+        known_links.extend([container.link.as_str(), container.init_link.as_str()]);
+    }
+    Leftovers {
+        dirs: dirs
+            .into_iter()
+            .filter(|dir| !known_dirs.contains(dir))
+            .collect(),
+        links: links
+            .into_iter()
+            .filter(|link| !known_links.contains(link.as_str()))
+            .collect(),
+    }
+}

@@ -1,0 +1,64 @@
+//! The layer between image and read-write layer: mount points for what the engine binds into a container, so that they
+//! show up neither in the image nor in a commit.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+/// Directories with the mode Docker gives them, parents first.
+const DIRECTORIES: [&str; 6] = ["dev", "dev/pts", "dev/shm", "proc", "sys", "etc"];
+
+/// Empty files; Docker makes them executable.
+const FILES: [&str; 5] = [
+    ".dockerenv",
+    "dev/console",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/resolv.conf",
+];
+
+/// Fills an empty directory. Docker makes these entries in every container, whatever the image has.
+pub(crate) fn create(diff: &Path) -> io::Result<()> {
+    let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(diff, dir, Mode::empty())?;
+    for name in DIRECTORIES {
+        rustix::fs::mkdirat(&root, name, Mode::from_raw_mode(0o755))?;
+    }
+    for name in FILES {
+        create_file(&root, name)?;
+    }
+    Ok(rustix::fs::symlinkat("/proc/mounts", &root, "etc/mtab")?)
+}
+
+fn create_file(root: &OwnedFd, name: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    rustix::fs::openat(root, name, flags, Mode::from_raw_mode(0o755))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_the_mount_points_of_docker() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        create(dir.path()).expect("created");
+        for name in DIRECTORIES {
+            assert!(dir.path().join(name).is_dir(), "{name}");
+        }
+        for name in FILES {
+            assert_eq!(
+                std::fs::metadata(dir.path().join(name)).expect(name).len(),
+                0,
+                "{name}"
+            );
+        }
+        assert_eq!(
+            std::fs::read_link(dir.path().join("etc/mtab")).expect("a link"),
+            Path::new("/proc/mounts")
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! Sizes of directory trees as Docker counts them.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+
+/// Sum of the sizes of everything but directories, hard links counted once. A missing tree is empty; what vanishes meanwhile is skipped.
+pub(crate) fn of_tree(root: &Path) -> io::Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let root = match rustix::fs::open(root, flags, Mode::empty()) {
+        Ok(root) => Rc::new(root),
+        Err(rustix::io::Errno::NOENT) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut tree = Tree {
+        total: 0,
+        seen: HashSet::new(),
+        pending: Vec::new(),
+    };
+    tree.add(&root)?;
+    while let Some((parent, name)) = tree.pending.pop() {
+        if let Ok(dir) = rustix::fs::openat(&parent, &name, flags, Mode::empty()) {
+            tree.add(&Rc::new(dir))?;
+        }
+    }
+    Ok(tree.total)
+}
+
+/// A walk without recursion; only directories above pending ones stay open.
+struct Tree {
+    total: u64,
+    seen: HashSet<(u64, u64)>,
+    pending: Vec<(Rc<OwnedFd>, CString)>,
+}
+
+impl Tree {
+    fn add(&mut self, fd: &Rc<OwnedFd>) -> io::Result<()> {
+        let mut dir = Dir::read_from(fd)?;
+        while let Some(entry) = dir.read() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(stat) = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                self.pending.push((fd.clone(), name.to_owned()));
+            } else if stat.st_nlink <= 1 || self.seen.insert((stat.st_dev, stat.st_ino)) {
+                self.total += u64::try_from(stat.st_size).unwrap_or(0);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! The store itself: opening, names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use wharf_spec::digest::{ChainId, DiffId, Digest};
+
+use crate::chunk::ChunkWriter;
+use crate::compression::Compression;
+use crate::db::Db;
+use crate::drivers::overlay2::Overlay2;
+use crate::drivers::{Driver, LayerDir};
+use crate::error::StoreError;
+use crate::fsck;
+use crate::image::{ImageRecord, parse_config};
+use crate::pipeline::{Pipeline, Staged};
+use crate::recipe;
+use crate::state::State;
+
+/// Where and how to store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Directory of all state.
+    pub data_root: PathBuf,
+}
+
+/// All image data of one data root. Cheap to clone; one per data root and machine.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) driver: Arc<dyn Driver>,
+}
+
+impl Store {
+    /// Opens or creates; removes what no row refers to.
+    pub fn open(config: StoreConfig) -> Result<Store, StoreError> {
+        let root = &config.data_root;
+        std::fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
+        let home = root.join("overlay2");
+        let driver = Overlay2::open(&home).map_err(StoreError::io("create", &home))?;
+        let mut state = State::load(Db::open(&root.join("wharf.db"))?)?;
+        fsck::release_unreachable(&mut state)?;
+        fsck::clear_leftovers(&state, &driver).map_err(StoreError::io("clear", &home))?;
+        Ok(Store {
+            state: Arc::new(Mutex::new(state)),
+            driver: Arc::new(driver),
+        })
+    }
+
+    /// The storage driver, for `info`.
+    pub fn driver(&self) -> &dyn Driver {
+        &*self.driver
+    }
+}
+
+/// Layers an operation relies on. Dropping it lets go, and removes those that nothing else wants.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    store: Store,
+    chains: Vec<ChainId>,
+}
+
+impl Pins {
+    pub(crate) fn new(store: &Store) -> Pins {
+        Pins {
+            store: store.clone(),
+            chains: Vec::new(),
+        }
+    }
+
+    /// Keeps a layer; `false` if it is not there.
+    pub(crate) fn pin(&mut self, chain: &ChainId) -> bool {
+        let store = self.store.clone();
+        let mut state = store.state.lock();
+        let there = state.layers.contains_key(chain);
+        if there {
+            self.keep(&mut state, chain.clone());
+        }
+        there
+    }
+
+    /// Keeps some layer of this content; `false` if there is none.
+    pub(crate) fn pin_by_diff(&mut self, diff: &DiffId) -> bool {
+        let store = self.store.clone();
+        let mut state = store.state.lock();
+        let chain = state.layer_by_diff(diff).map(|layer| layer.chain.clone());
+        let there = chain.is_some();
+        if let Some(chain) = chain {
+            self.keep(&mut state, chain);
+        }
+        there
+    }
+
+    /// Under the caller's lock.
+    pub(crate) fn keep(&mut self, state: &mut State, chain: ChainId) {
+        *state.pins.entry(chain.clone()).or_default() += 1;
+        self.chains.push(chain);
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut state = self.store.state.lock();
+        for chain in &self.chains {
+            if let Some(count) = state.pins.get_mut(chain) {
+                *count -= 1;
+                if *count == 0 {
+                    state.pins.remove(chain);
+                }
+            }
+        }
+        // The last pinned is the topmost.
+        let mut removed = Vec::new();
+        for chain in self.chains.iter().rev() {
+            match state.release(chain) {
+                Ok(layers) => removed.extend(layers),
+                Err(error) => {
+                    tracing::warn!(layer = %chain, %error, "unwanted layer is left for the next start")
+                }
+            }
+        }
+        drop(state);
+        self.store.remove_layer_dirs(&removed);
+    }
+}
+
+impl Store {
+    /// Puts an unpacked layer above `parent`, which the caller has pinned.
+    pub(crate) fn register_layer(
+        &self,
+        staged: Staged,
+        parent: Option<&ChainId>,
+        pins: &mut Pins,
+    ) -> Result<ChainId, StoreError> {
+        let lower: Vec<(String, String)> = {
+            let state = self.state.lock();
+            state
+                .dirs(parent)
+                .iter()
+                .map(|dir| (dir.cache.to_owned(), dir.link.to_owned()))
+                .collect()
+        };
+        let lower: Vec<LayerDir<'_>> = lower
+            .iter()
+            .map(|(cache, link)| LayerDir { cache, link })
+            .collect();
+        let path = self.driver.layer_dir(staged.dir().cache);
+        self.driver
+            .commit_layer(staged.dir(), &lower)
+            .map_err(StoreError::io("write", &path))?;
+        let chain = ChainId::above(parent, &staged.diff);
+        let mut state = self.state.lock();
+        // Somebody else may have loaded the same layer meanwhile; then this copy is dropped.
+        if !state.layers.contains_key(&chain) {
+            let layer = staged.into_layer(parent);
+            if let Err(error) = state.db.rows().insert_layer(&layer) {
+                drop(state);
+                self.remove_layer_dirs(&[layer]);
+                return Err(error.into());
+            }
+            state.layers.insert(chain.clone(), layer);
+        }
+        pins.keep(&mut state, chain.clone());
+        Ok(chain)
+    }
+
+    /// Adds an image whose layers are there; returns its ID. An image that exists stays as it is.
+    pub(crate) fn add_image(&self, raw: &[u8]) -> Result<Digest, StoreError> {
+        let id = Digest::of(raw);
+        let record = ImageRecord::new(id.clone(), parse_config(raw)?, raw);
+        let mut state = self.state.lock();
+        if !state.images.contains_key(&id) {
+            state.db.rows().insert_image(&id, raw)?;
+            state.images.insert(id.clone(), record);
+        }
+        Ok(id)
+    }
+
+    /// A second copy of a stored layer's content, to stand above other layers.
+    pub(crate) fn copy_layer(&self, diff: &DiffId) -> Result<Staged, StoreError> {
+        let cache = self
+            .state
+            .lock()
+            .layer_by_diff(diff)
+            .map(|layer| layer.cache.clone());
+        let cache = cache
+            .ok_or_else(|| StoreError::Conflict(format!("layer {diff} was removed meanwhile")))?;
+        let dir = self.driver.layer_dir(&cache);
+        let pipeline = Pipeline::start(self, Compression::None)?;
+        let written = recipe::write_tar(&dir, &mut ChunkWriter::new(pipeline.input()));
+        let staged = pipeline.finish()?;
+        written.map_err(StoreError::io("read", &dir))?;
+        if staged.diff != *diff {
+            return Err(StoreError::Damaged(format!(
+                "layer {diff} was changed on disk; its tar now has {}",
+                staged.diff
+            )));
+        }
+        Ok(staged)
+    }
+}
+
+/// A new directory name: 64 hexadecimal digits, as Docker's.
+pub(crate) fn new_cache_id() -> Result<String, StoreError> {
+    let mut bytes = [0; 32];
+    random(&mut bytes)?;
+    Ok(hex::encode(bytes))
+}
+
+/// A new short name: 26 characters of base32, as Docker's.
+pub(crate) fn new_link() -> Result<String, StoreError> {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let mut bytes = [0; 26];
+    random(&mut bytes)?;
+    Ok(bytes
+        .iter()
+        .map(|b| char::from(ALPHABET[usize::from(b & 31)]))
+        .collect())
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), StoreError> {
+    getrandom::fill(bytes)
+        .map_err(|error| StoreError::Damaged(format!("no random numbers: {error}")))
+}
