@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use wharf_e2e::archive::Image;
 use wharf_e2e::images;
 
-use crate::run::run;
+use crate::run::{output, run};
 
 /// Makes what is not there yet.
 pub(crate) fn ensure(dir: &Path) -> Result<()> {
