@@ -160,8 +160,8 @@ fn a_slow_client_loses_nothing() {
 #[test]
 fn the_cli_refuses_to_attach_to_a_stopped_container() {
     let engine = Engine::start();
-    engine.docker_ok(&["run", "--name", "s", BUSYBOX, "true"]);
-    let stderr = engine.docker_fails(&["attach", "s"], 1);
+    engine.docker_ok(&["run", "--name", "ss", BUSYBOX, "true"]);
+    let stderr = engine.docker_fails(&["attach", "ss"], 1);
     assert!(
         stderr
             .to_lowercase()
@@ -198,12 +198,12 @@ fn docker_start_attached_shows_output_and_exit_code() {
         "create",
         "-i",
         "--name",
-        "s",
+        "ss",
         BUSYBOX,
         "sh",
         "-c",
         "cat; exit 8",
     ]);
-    let output = engine.docker_with_input(&["start", "-ai", "s"], b"typed");
+    let output = engine.docker_with_input(&["start", "-ai", "ss"], b"typed");
     assert_eq!((output.code, output.stdout.as_str()), (8, "typed"));
 }

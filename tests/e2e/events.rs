@@ -31,9 +31,9 @@ fn actions(engine: &Engine, kind: &str) -> Vec<String> {
 #[test]
 fn a_containers_life_is_told_in_order() {
     let engine = Engine::start();
-    engine.docker_ok(&["run", "--name", "c", BUSYBOX, "true"]);
-    engine.docker_ok(&["rename", "c", "d"]);
-    engine.docker_ok(&["rm", "d"]);
+    engine.docker_ok(&["run", "--name", "cc", BUSYBOX, "true"]);
+    engine.docker_ok(&["rename", "cc", "dd"]);
+    engine.docker_ok(&["rm", "dd"]);
     let seen = actions(&engine, "container");
     let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
     assert_eq!(
@@ -45,12 +45,12 @@ fn a_containers_life_is_told_in_order() {
 #[test]
 fn kill_and_stop_are_told() {
     let engine = Engine::start();
-    engine.run_detached(&["--name", "k"], &["sleep", "1000"]);
-    engine.docker_ok(&["stop", "-t", "0", "k"]);
-    engine.docker_ok(&["start", "k"]);
-    engine.docker_ok(&["kill", "k"]);
-    engine.wait_inspect("k", "{{.State.Running}}", "false");
-    engine.docker_ok(&["restart", "-t", "0", "k"]);
+    engine.run_detached(&["--name", "kk"], &["sleep", "1000"]);
+    engine.docker_ok(&["stop", "-t", "0", "kk"]);
+    engine.docker_ok(&["start", "kk"]);
+    engine.docker_ok(&["kill", "kk"]);
+    engine.wait_inspect("kk", "{{.State.Running}}", "false");
+    engine.docker_ok(&["restart", "-t", "0", "kk"]);
     let seen = actions(&engine, "container");
     let count = |action: &str| seen.iter().filter(|a| *a == action).count();
     assert_eq!(
@@ -93,10 +93,10 @@ fn an_event_carries_actor_and_times() {
         (200, Some("application/json"))
     );
     let _ = engine.docker(&[
-        "run", "--name", "c", "-l", "k=v", BUSYBOX, "sh", "-c", "exit 9",
+        "run", "--name", "cc", "-l", "k=v", BUSYBOX, "sh", "-c", "exit 9",
     ]);
     let event: Value = serde_json::from_str(&body.line().expect("an event")).expect("JSON");
-    let id = engine.inspect("c", "{{.Id}}");
+    let id = engine.inspect("cc", "{{.Id}}");
     assert_eq!(
         (&event["Type"], &event["Action"], &event["Actor"]["ID"]),
         (&json!("container"), &json!("die"), &json!(id))
@@ -118,7 +118,7 @@ fn an_event_carries_actor_and_times() {
             &attributes["name"],
             &attributes["k"]
         ),
-        (&json!("9"), &json!(BUSYBOX), &json!("c"), &json!("v"))
+        (&json!("9"), &json!(BUSYBOX), &json!("cc"), &json!("v"))
     );
     let (seconds, nanos) = (
         event["time"].as_i64().expect("time"),
@@ -130,7 +130,7 @@ fn an_event_carries_actor_and_times() {
 #[test]
 fn filters_by_container_label_and_event() {
     let engine = Engine::start();
-    for (name, label) in [("a", "k=1"), ("b", "k=2")] {
+    for (name, label) in [("aa", "k=1"), ("bb", "k=2")] {
         engine.docker_ok(&["run", "--name", name, "-l", label, BUSYBOX, "true"]);
     }
     let now = engine.docker_ok(&["info", "--format", "{{.SystemTime}}"]);
@@ -149,19 +149,19 @@ fn filters_by_container_label_and_event() {
         }
         engine.docker_ok(&args)
     };
-    assert_eq!(ask(&["container=a", "event=start"]), "start a");
-    assert_eq!(ask(&["label=k=2", "event=die"]), "die b");
+    assert_eq!(ask(&["container=aa", "event=start"]), "start aa");
+    assert_eq!(ask(&["label=k=2", "event=die"]), "die bb");
     assert_eq!(
-        ask(&["event=start", "event=die", "type=container", "container=b"]),
-        "start b\ndie b"
+        ask(&["event=start", "event=die", "type=container", "container=bb"]),
+        "start bb\ndie bb"
     );
 }
 
 #[test]
 fn exec_events_name_their_command() {
     let engine = Engine::start();
-    engine.run_detached(&["--name", "x"], &["sleep", "1000"]);
-    engine.docker_ok(&["exec", "x", "echo", "hi"]);
+    engine.run_detached(&["--name", "xx"], &["sleep", "1000"]);
+    engine.docker_ok(&["exec", "xx", "echo", "hi"]);
     let wanted = ["exec_create: echo hi", "exec_start: echo hi", "exec_die"];
     wharf_e2e::deadline::wait_until("the exec events", wharf_e2e::deadline::LONG, || {
         let seen = actions(&engine, "container");

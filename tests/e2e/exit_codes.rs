@@ -115,14 +115,14 @@ fn failed_runs_leave_no_container_with_rm() {
 #[test]
 fn failed_runs_keep_their_error_without_rm() {
     let engine = Engine::start();
-    engine.docker_fails(&["run", "--name", "f", BUSYBOX, "no-such-command"], 127);
+    engine.docker_fails(&["run", "--name", "ff", BUSYBOX, "no-such-command"], 127);
     assert_eq!(
-        engine.inspect("f", "{{.State.Status}} {{.State.ExitCode}}"),
+        engine.inspect("ff", "{{.State.Status}} {{.State.ExitCode}}"),
         "created 127"
     );
     assert!(
         engine
-            .inspect("f", "{{.State.Error}}")
+            .inspect("ff", "{{.State.Error}}")
             .contains("executable file not found in $PATH")
     );
 }

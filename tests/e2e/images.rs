@@ -267,11 +267,7 @@ fn saving_an_unknown_image_is_an_error() {
         ],
         1,
     );
-    assert!(
-        stderr.contains(engine.wording("No such image: nope:latest", "reference does not exist"))
-            || stderr.contains("reference does not exist"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("No such image: nope"), "{stderr}");
 }
 
 #[test]
@@ -572,7 +568,7 @@ fn image_config_is_used_by_containers() {
         .with("Labels", json!({"from": "image"}));
     engine.load_bytes(&image.docker_archive());
     assert_eq!(
-        engine.docker_ok(&["run", "--name", "c", "configured:1"]),
+        engine.docker_ok(&["run", "--name", "cc", "configured:1"]),
         "from-image /home/app 1000"
     );
     assert_eq!(
@@ -581,7 +577,7 @@ fn image_config_is_used_by_containers() {
     );
     assert_eq!(
         engine.inspect(
-            "c",
+            "cc",
             "{{.Config.StopSignal}} {{index .Config.Labels \"from\"}}"
         ),
         "SIGUSR1 image"

@@ -15,10 +15,10 @@ fn inspected(engine: &Engine, name: &str) -> Value {
 #[test]
 fn a_created_container_has_dockers_defaults() {
     let engine = Engine::start();
-    let id = engine.docker_ok(&["create", "--name", "c", BUSYBOX, "sleep", "1"]);
-    let c = inspected(&engine, "c");
+    let id = engine.docker_ok(&["create", "--name", "cc", BUSYBOX, "sleep", "1"]);
+    let c = inspected(&engine, "cc");
     assert_eq!(c["Id"], json!(id));
-    assert_eq!(c["Name"], json!("/c"));
+    assert_eq!(c["Name"], json!("/cc"));
     assert_eq!((&c["Path"], &c["Args"]), (&json!("sleep"), &json!(["1"])));
     assert_eq!(
         c["Image"],
@@ -45,7 +45,7 @@ fn config_is_what_was_asked_merged_with_the_image() {
     engine.docker_ok(&[
         "create",
         "--name",
-        "c",
+        "cc",
         "--hostname",
         "h",
         "-e",
@@ -61,7 +61,7 @@ fn config_is_what_was_asked_merged_with_the_image() {
         "-it",
         BUSYBOX,
     ]);
-    let config = &inspected(&engine, "c")["Config"];
+    let config = &inspected(&engine, "cc")["Config"];
     let expected = json!({
         "Hostname": "h", "Domainname": "", "User": "app", "AttachStdin": true, "AttachStdout": true, "AttachStderr": true,
         "ExposedPorts": {"80/tcp": {}}, "Tty": true, "OpenStdin": true, "StdinOnce": true,
@@ -79,7 +79,7 @@ fn host_config_keeps_what_was_asked() {
     engine.docker_ok(&[
         "create",
         "--name",
-        "c",
+        "cc",
         "--memory",
         "32m",
         "--cpus",
@@ -106,7 +106,7 @@ fn host_config_keeps_what_was_asked() {
         "max-size=1m",
         BUSYBOX,
     ]);
-    let host = &inspected(&engine, "c")["HostConfig"];
+    let host = &inspected(&engine, "cc")["HostConfig"];
     let expected = json!({
         "Memory": 33_554_432, "NanoCpus": 1_500_000_000, "PidsLimit": 50, "ReadonlyRootfs": true, "Init": true,
         "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}, "ShmSize": 33_554_432, "Tmpfs": {"/t": "size=1m"},
@@ -133,8 +133,8 @@ fn host_config_keeps_what_was_asked() {
 #[test]
 fn masked_and_read_only_paths_are_listed() {
     let engine = Engine::start();
-    engine.docker_ok(&["create", "--name", "c", BUSYBOX]);
-    let host = &inspected(&engine, "c")["HostConfig"];
+    engine.docker_ok(&["create", "--name", "cc", BUSYBOX]);
+    let host = &inspected(&engine, "cc")["HostConfig"];
     let masked: Vec<&str> = host["MaskedPaths"]
         .as_array()
         .expect("a list")

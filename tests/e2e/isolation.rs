@@ -6,20 +6,36 @@ use wharf_e2e::images::BUSYBOX;
 #[test]
 fn every_namespace_is_its_own() {
     let engine = Engine::start();
-    let inside = engine.run(
-        &[],
-        &[
-            "sh",
-            "-c",
-            "for n in mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done",
-        ],
-    );
+    let script = "for n in mnt pid net ipc uts; do readlink /proc/self/ns/$n; done";
+    let inside = engine.run(&[], &["sh", "-c", script]);
     for name in inside.lines() {
-        let kind = name.split(':').next().expect("kind:[inode]");
-        let ours = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("our namespace");
-        assert_ne!(ours.to_str(), Some(name), "{kind}");
+        assert_ne!(
+            host_namespace(name.split(':').next().expect("kind:[inode]")),
+            name
+        );
     }
-    assert_eq!(inside.lines().count(), 6);
+    assert_eq!(inside.lines().count(), 5);
+}
+
+fn host_namespace(kind: &str) -> String {
+    let link = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("our namespace");
+    link.to_string_lossy().into_owned()
+}
+
+/// Docker's default is `host` with cgroup v1 and `private` with v2.
+#[test]
+fn the_cgroup_namespace_is_as_inspect_says() {
+    let engine = Engine::start();
+    let own = |flags: &[&str]| {
+        engine.run(flags, &["readlink", "/proc/self/ns/cgroup"]) != host_namespace("cgroup")
+    };
+    let id = engine.docker_ok(&["create", BUSYBOX]);
+    assert_eq!(
+        own(&[]),
+        engine.inspect(&id, "{{.HostConfig.CgroupnsMode}}") == "private"
+    );
+    assert!(own(&["--cgroupns", "private"]));
+    assert!(!own(&["--cgroupns", "host"]));
 }
 
 #[test]
@@ -93,7 +109,10 @@ fn seccomp_filters_by_default_and_not_when_unconfined() {
     };
     assert_eq!(mode(&[]), "2");
     assert_eq!(mode(&["--security-opt", "seccomp=unconfined"]), "0");
-    assert_eq!(mode(&["--privileged"]), "0");
+    if !engine.is_reference() {
+        // runc refuses where the machine itself lacks a capability.
+        assert_eq!(mode(&["--privileged"]), "0");
+    }
 }
 
 #[test]
@@ -139,14 +158,14 @@ fn no_new_privileges_is_off_unless_asked_for() {
 #[test]
 fn masked_files_are_empty_and_masked_directories_too() {
     let engine = Engine::start();
-    let script = "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | grep -v : | grep -c .";
+    let script = "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | grep -v : | grep -c .; true";
     assert_eq!(engine.run(&[], &["sh", "-c", script]), "0\n0");
 }
 
 #[test]
 fn read_only_paths_refuse_writes() {
     let engine = Engine::start();
-    let script = "for f in /proc/sys/kernel/hostname /proc/sysrq-trigger; do (echo x >$f) 2>&1 | grep -o 'Read-only file system'; done; (echo x >/sys/kernel/mm/ksm/run || echo x >/sys/kernel/profiling) 2>&1 | grep -om1 'Read-only file system'";
+    let script = "for f in /proc/sys/kernel/hostname /proc/irq/default_smp_affinity /sys/kernel/x; do (echo x >$f) 2>&1 | grep -o 'Read-only file system'; done";
     assert_eq!(
         engine.run(&[], &["sh", "-c", script]),
         "Read-only file system\nRead-only file system\nRead-only file system"
@@ -156,6 +175,9 @@ fn read_only_paths_refuse_writes() {
 #[test]
 fn privileged_lifts_masks_and_read_only_mounts() {
     let engine = Engine::start();
+    if engine.is_reference() {
+        return; // runc refuses where the machine itself lacks a capability
+    }
     let script = "grep -c ' /proc/kcore ' /proc/mounts; grep -E ' /sys ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1; ls /dev | grep -c .";
     let out = engine.run(&["--privileged"], &["sh", "-c", script]);
     let lines: Vec<&str> = out.lines().collect();
@@ -283,7 +305,6 @@ fn dev_has_dockers_devices_and_links() {
         "stdout -> /proc/self/fd/1",
         "stderr -> /proc/self/fd/2",
         "ptmx -> pts/ptmx",
-        "core -> /proc/kcore",
     ] {
         assert!(list.contains(link), "{link} in {list}");
     }
@@ -325,9 +346,9 @@ fn no_descriptors_of_the_engine_leak_into_a_container() {
         "0\n1\n2\n3",
         "0 to 2 and the directory ls itself reads"
     );
-    engine.run_detached(&["--name", "x"], &["sleep", "1000"]);
+    engine.run_detached(&["--name", "xx"], &["sleep", "1000"]);
     assert_eq!(
-        engine.docker_ok(&["exec", "x", "ls", "/proc/1/fd"]),
+        engine.docker_ok(&["exec", "xx", "ls", "/proc/1/fd"]),
         "0\n1\n2"
     );
 }

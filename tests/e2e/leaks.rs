@@ -139,7 +139,7 @@ fn many_execs_leave_nothing() {
     for _ in 0..30 {
         engine.docker_ok(&["exec", &id, "true"]);
     }
-    assert!(open_files(engine.pid()) <= files + 3);
+    assert!(engine.is_reference() || open_files(engine.pid()) <= files + 3);
     assert_eq!(engine.inspect(&id, "{{json .ExecIDs}}"), "null");
     let inside = engine.docker_ok(&["exec", &id, "sh", "-c", "ls /proc | grep -c '^[0-9]*$'"]);
     assert_eq!(inside, "4", "sleep, sh, ls and grep");

@@ -24,8 +24,8 @@ fn finished(engine: &Engine, name: &str, script: &str) {
 #[test]
 fn both_streams_come_back_apart() {
     let engine = Engine::start();
-    finished(&engine, "l", "echo out; echo err >&2");
-    let output = engine.docker(&["logs", "l"]);
+    finished(&engine, "ll", "echo out; echo err >&2");
+    let output = engine.docker(&["logs", "ll"]);
     assert_eq!(
         (output.stdout.as_str(), output.stderr.as_str()),
         ("out\n", "err\n")
@@ -35,15 +35,15 @@ fn both_streams_come_back_apart() {
 #[test]
 fn tail_gives_the_last_lines() {
     let engine = Engine::start();
-    finished(&engine, "l", "seq 1 100");
+    finished(&engine, "ll", "seq 1 100");
     assert_eq!(
-        engine.docker_ok(&["logs", "--tail", "3", "l"]),
+        engine.docker_ok(&["logs", "--tail", "3", "ll"]),
         "98\n99\n100"
     );
-    assert_eq!(engine.docker_ok(&["logs", "--tail", "0", "l"]), "");
+    assert_eq!(engine.docker_ok(&["logs", "--tail", "0", "ll"]), "");
     assert_eq!(
         engine
-            .docker_ok(&["logs", "--tail", "all", "l"])
+            .docker_ok(&["logs", "--tail", "all", "ll"])
             .lines()
             .count(),
         100
@@ -53,8 +53,8 @@ fn tail_gives_the_last_lines() {
 #[test]
 fn timestamps_have_nine_digits_and_utc() {
     let engine = Engine::start();
-    finished(&engine, "l", "echo x");
-    let line = engine.docker_ok(&["logs", "-t", "l"]);
+    finished(&engine, "ll", "echo x");
+    let line = engine.docker_ok(&["logs", "-t", "ll"]);
     let (stamp, text) = line.split_once(' ').expect("a stamp and a text");
     assert_eq!(text, "x");
     let fraction = stamp.split('.').nth(1).expect("a fraction");
@@ -68,8 +68,8 @@ fn timestamps_have_nine_digits_and_utc() {
 #[test]
 fn since_and_until_cut_by_time() {
     let engine = Engine::start();
-    finished(&engine, "l", "echo first; sleep 1.2; echo second");
-    let stamps = engine.docker_ok(&["logs", "-t", "l"]);
+    finished(&engine, "ll", "echo first; sleep 1.2; echo second");
+    let stamps = engine.docker_ok(&["logs", "-t", "ll"]);
     let second = stamps
         .lines()
         .nth(1)
@@ -77,25 +77,28 @@ fn since_and_until_cut_by_time() {
         .expect("two lines")
         .to_owned();
     assert_eq!(
-        engine.docker_ok(&["logs", "--since", &second, "l"]),
+        engine.docker_ok(&["logs", "--since", &second, "ll"]),
         "second"
     );
     let first = stamps.split(' ').next().expect("a stamp").to_owned();
-    assert_eq!(engine.docker_ok(&["logs", "--until", &first, "l"]), "first");
+    assert_eq!(
+        engine.docker_ok(&["logs", "--until", &first, "ll"]),
+        "first"
+    );
 }
 
 #[test]
 fn follow_ends_with_the_container() {
     let engine = Engine::start();
     engine.run_detached(
-        &["--name", "f"],
+        &["--name", "ff"],
         &[
             "sh",
             "-c",
             "echo one; read line </dev/zero & sleep 0.5; echo two",
         ],
     );
-    let output = engine.docker(&["logs", "-f", "f"]);
+    let output = engine.docker(&["logs", "-f", "ff"]);
     assert_eq!((output.code, output.stdout.as_str()), (0, "one\ntwo\n"));
 }
 
@@ -130,13 +133,13 @@ fn follow_shows_lines_as_they_are_written() {
 fn follow_with_tail_starts_near_the_end() {
     let engine = Engine::start();
     engine.run_detached(
-        &["--name", "f"],
+        &["--name", "ff"],
         &["sh", "-c", "seq 1 50; sleep 0.3; echo end"],
     );
     wait_until("the first lines", LONG, || {
-        engine.docker_ok(&["logs", "f"]).lines().count() >= 50
+        engine.docker_ok(&["logs", "ff"]).lines().count() >= 50
     });
-    let followed = engine.docker_ok(&["logs", "-f", "--tail", "2", "f"]);
+    let followed = engine.docker_ok(&["logs", "-f", "--tail", "2", "ff"]);
     assert!(
         followed.ends_with("end") && followed.lines().count() <= 3,
         "{followed}"
@@ -146,9 +149,9 @@ fn follow_with_tail_starts_near_the_end() {
 #[test]
 fn lines_stay_in_order_across_a_restart() {
     let engine = Engine::start();
-    finished(&engine, "l", "echo run");
-    engine.docker_ok(&["start", "-a", "l"]);
-    assert_eq!(engine.docker_ok(&["logs", "l"]), "run\nrun");
+    finished(&engine, "ll", "echo run");
+    engine.docker_ok(&["start", "-a", "ll"]);
+    assert_eq!(engine.docker_ok(&["logs", "ll"]), "run\nrun");
 }
 
 #[test]
@@ -156,10 +159,10 @@ fn a_long_line_comes_back_whole() {
     let engine = Engine::start();
     finished(
         &engine,
-        "l",
+        "ll",
         "head -c 50000 /dev/zero | tr '\\0' x; echo; echo after",
     );
-    let log = engine.docker_ok(&["logs", "l"]);
+    let log = engine.docker_ok(&["logs", "ll"]);
     let lines: Vec<usize> = log.lines().map(str::len).collect();
     assert_eq!(lines, [50_000, 5]);
 }
@@ -167,16 +170,16 @@ fn a_long_line_comes_back_whole() {
 #[test]
 fn a_last_line_without_newline_is_kept() {
     let engine = Engine::start();
-    finished(&engine, "l", "printf 'no newline'");
-    assert_eq!(engine.docker(&["logs", "l"]).stdout, "no newline");
+    finished(&engine, "ll", "printf 'no newline'");
+    assert_eq!(engine.docker(&["logs", "ll"]).stdout, "no newline");
 }
 
 #[test]
 fn bytes_that_are_not_text_survive_as_dockers_json_has_them() {
     let engine = Engine::start();
-    finished(&engine, "l", r"printf 'a\tb\\c\001\n\303\251\n\n'");
+    finished(&engine, "ll", r"printf 'a\tb\\c\001\n\303\251\n\n'");
     assert_eq!(
-        engine.docker(&["logs", "l"]).stdout,
+        engine.docker(&["logs", "ll"]).stdout,
         "a\tb\\c\u{1}\n\u{e9}\n\n"
     );
 }
@@ -184,9 +187,9 @@ fn bytes_that_are_not_text_survive_as_dockers_json_has_them() {
 #[test]
 fn the_log_file_has_dockers_format() {
     let engine = Engine::start();
-    finished(&engine, "l", "echo 'say \"hi\" <&>'; echo err >&2");
-    let path = engine.inspect("l", "{{.LogPath}}");
-    let id = engine.inspect("l", "{{.Id}}");
+    finished(&engine, "ll", "echo 'say \"hi\" <&>'; echo err >&2");
+    let path = engine.inspect("ll", "{{.LogPath}}");
+    let id = engine.inspect("ll", "{{.Id}}");
     assert_eq!(
         path,
         format!(
@@ -220,7 +223,7 @@ fn rotation_keeps_the_newest_lines() {
     engine.docker_ok(&[
         "run",
         "--name",
-        "r",
+        "rr",
         "--log-opt",
         "max-size=10k",
         "--log-opt",
@@ -230,7 +233,7 @@ fn rotation_keeps_the_newest_lines() {
         "1",
         "5000",
     ]);
-    let log = engine.docker_ok(&["logs", "r"]);
+    let log = engine.docker_ok(&["logs", "rr"]);
     let numbers: Vec<u32> = log
         .lines()
         .map(|l| l.parse().expect("whole lines"))
@@ -250,10 +253,10 @@ fn rotation_keeps_the_newest_lines() {
 #[test]
 fn a_tty_log_is_raw() {
     let engine = Engine::start();
-    engine.docker_ok(&["run", "-t", "--name", "t", BUSYBOX, "echo", "x"]);
+    engine.docker_ok(&["run", "-t", "--name", "tt", BUSYBOX, "echo", "x"]);
     let answer = engine
         .api()
-        .get("/containers/t/logs?stdout=1&stderr=1")
+        .get("/containers/tt/logs?stdout=1&stderr=1")
         .expect(200);
     assert_eq!(answer.body, b"x\r\n");
 }
@@ -261,8 +264,8 @@ fn a_tty_log_is_raw() {
 #[test]
 fn asking_for_no_stream_is_refused() {
     let engine = Engine::start();
-    finished(&engine, "l", "true");
-    let answer = engine.api().get("/containers/l/logs");
+    finished(&engine, "ll", "true");
+    let answer = engine.api().get("/containers/ll/logs");
     assert_eq!(
         (answer.status(), answer.message()),
         (
@@ -278,7 +281,7 @@ fn log_driver_none_keeps_nothing() {
     let output = engine.docker(&[
         "run",
         "--name",
-        "n",
+        "nn",
         "--log-driver",
         "none",
         BUSYBOX,
@@ -286,7 +289,7 @@ fn log_driver_none_keeps_nothing() {
         "shown",
     ]);
     assert_eq!((output.code, output.stdout.as_str()), (0, "shown\n"));
-    let stderr = engine.docker_fails(&["logs", "n"], 1);
+    let stderr = engine.docker_fails(&["logs", "nn"], 1);
     assert_eq!(
         stderr.trim_end(),
         "Error response from daemon: configured logging driver does not support reading"
@@ -296,9 +299,9 @@ fn log_driver_none_keeps_nothing() {
 #[test]
 fn many_lines_are_all_there() {
     let engine = Engine::start();
-    finished(&engine, "m", "seq 1 100000");
+    finished(&engine, "mm", "seq 1 100000");
     let mut text = String::new();
-    let (_, mut body) = engine.api().stream("GET", "/containers/m/logs?stdout=1");
+    let (_, mut body) = engine.api().stream("GET", "/containers/mm/logs?stdout=1");
     let mut bytes = Vec::new();
     body.read_to_end(&mut bytes).expect("the whole log");
     text.push_str(&frames::split(&bytes).0);

@@ -76,7 +76,7 @@ fn filters_select() {
     check(&["status=exited"], &["job"]);
     check(&["status=created", "status=exited"], &["fresh", "job"]);
     check(&["exited=3"], &["job"]);
-    check(&["exited=0"], &["fresh"]);
+    check(&["exited=0"], &[]);
     check(&["ancestor=busybox"], &["fresh", "job", "web"]);
     check(&["ancestor=other"], &[]);
     check(&["before=job"], &["web"]);
@@ -101,9 +101,12 @@ fn bad_filter_values_are_refused() {
             .api()
             .get(&format!("/containers/json?all=1&filters={encoded}"))
     };
-    assert_eq!(get(json!({"status": ["flying"]})).status(), 400);
-    assert_eq!(get(json!({"exited": ["soon"]})).status(), 400);
-    assert_eq!(get(json!({"since": ["nope"]})).status(), 404);
+    if !engine.is_reference() {
+        // Debian's dockerd 20.10 answers 500.
+        assert_eq!(get(json!({"status": ["flying"]})).status(), 400);
+        assert_eq!(get(json!({"exited": ["soon"]})).status(), 400);
+    }
+    assert!(get(json!({"since": ["nope"]})).status() >= 400);
     assert_eq!(
         get(json!({"label": {"tier=back": true}}))
             .expect(200)

@@ -36,7 +36,7 @@ fn ping_answers_with_the_negotiation_headers() {
             )
         );
         assert_eq!(header("Content-Type"), "text/plain; charset=utf-8");
-        assert!(answer.head.header("Builder-Version").is_some());
+        assert!(engine.is_reference() || answer.head.header("Builder-Version").is_some());
     }
 }
 
@@ -221,7 +221,7 @@ fn sigterm_stops_containers_and_ends_cleanly() {
         "run",
         "-d",
         "--name",
-        "c",
+        "cc",
         BUSYBOX,
         "sh",
         "-c",
@@ -229,7 +229,7 @@ fn sigterm_stops_containers_and_ends_cleanly() {
     ]);
     engine.stop_daemon();
     engine.start_daemon();
-    assert_eq!(engine.inspect("c", "{{.State.Running}}"), "false");
+    assert_eq!(engine.inspect("cc", "{{.State.Running}}"), "false");
 }
 
 #[test]
@@ -251,9 +251,9 @@ fn labels_and_settings_come_from_daemon_json() {
         json!(["zone=a"])
     );
     engine.load("busybox.tar");
-    engine.docker_ok(&["create", "--name", "c", BUSYBOX]);
+    engine.docker_ok(&["create", "--name", "cc", BUSYBOX]);
     assert_eq!(
-        engine.inspect("c", "{{json .HostConfig.LogConfig.Config}}"),
+        engine.inspect("cc", "{{json .HostConfig.LogConfig.Config}}"),
         r#"{"max-size":"7m"}"#
     );
     drop(engine);

@@ -27,7 +27,7 @@ fn the_command_sees_a_terminal_of_its_own() {
         BUSYBOX,
         "sh",
         "-c",
-        "tty; echo TERM=$TERM; stty size",
+        "tty; echo TERM=$TERM; until [ \"$(stty size)\" = \"24 80\" ]; do sleep 0.01; done 2>/dev/null; stty size",
     ]));
     let (code, screen) = terminal.finish();
     assert_eq!(
@@ -86,13 +86,13 @@ fn ctrl_c_interrupts_the_foreground_process() {
 fn detach_keys_leave_the_container_running_and_attach_returns() {
     let engine = Engine::start();
     let mut terminal =
-        Terminal::run(&engine.docker_command(&["run", "-it", "--name", "d", BUSYBOX, "sh"]));
+        Terminal::run(&engine.docker_command(&["run", "-it", "--name", "dd", BUSYBOX, "sh"]));
     terminal.wait_for("# ");
     terminal.write("\x10\x11");
     assert_eq!(terminal.finish().0, 0);
-    assert_eq!(engine.inspect("d", "{{.State.Running}}"), "true");
+    assert_eq!(engine.inspect("dd", "{{.State.Running}}"), "true");
 
-    let mut again = Terminal::run(&engine.docker_command(&["attach", "d"]));
+    let mut again = Terminal::run(&engine.docker_command(&["attach", "dd"]));
     again.write("echo ba''ck\n");
     again.wait_for("back");
     again.write("exit 4\n");
@@ -106,7 +106,7 @@ fn other_detach_keys_can_be_chosen() {
         "run",
         "-it",
         "--name",
-        "k",
+        "kk",
         "--detach-keys",
         "ctrl-a,x",
         BUSYBOX,
@@ -115,7 +115,7 @@ fn other_detach_keys_can_be_chosen() {
     terminal.wait_for("# ");
     terminal.write("\x01x");
     assert_eq!(terminal.finish().0, 0);
-    assert_eq!(engine.inspect("k", "{{.State.Running}}"), "true");
+    assert_eq!(engine.inspect("kk", "{{.State.Running}}"), "true");
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn a_lone_first_detach_key_is_passed_on() {
 #[test]
 fn exec_it_has_a_terminal() {
     let engine = Engine::start();
-    engine.run_detached(&["--name", "e"], &["sleep", "1000"]);
-    let mut terminal = Terminal::run(&engine.docker_command(&["exec", "-it", "e", "sh"]));
+    engine.run_detached(&["--name", "ee"], &["sleep", "1000"]);
+    let mut terminal = Terminal::run(&engine.docker_command(&["exec", "-it", "ee", "sh"]));
     terminal.wait_for("# ");
     terminal.write("tty; stty size\n");
     terminal.wait_for("/dev/pts/0");

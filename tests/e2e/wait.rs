@@ -82,6 +82,9 @@ fn removed_answers_when_someone_removes_it() {
 #[test]
 fn an_unknown_condition_is_refused() {
     let engine = Engine::start();
+    if engine.is_reference() {
+        return; // Debian's dockerd 20.10 takes any word
+    }
     let id = engine.docker_ok(&["create", BUSYBOX, "true"]);
     let answer = engine
         .api()
