@@ -46,13 +46,12 @@ impl Namespace {
     }
 
     /// The index that the next interface in the namespace will get: the kernel counts up.
-    pub(crate) fn take_index(&mut self) -> u32 {
-        self.next_index += 1;
-        self.next_index - 1
+    pub(crate) fn next_index(&self) -> u32 {
+        self.next_index
     }
 
-    /// An interface got `index`; the next ones come after it.
-    pub(crate) fn skip_index(&mut self, index: u32) {
+    /// An interface got `index`; the next one comes after it.
+    pub(crate) fn used_index(&mut self, index: u32) {
         self.next_index = index + 1;
     }
 
