@@ -382,7 +382,7 @@ pub enum PlanError {
     #[error("{0}")]
     Sysctl(String),
     /// The seccomp profile cannot be compiled.
-    #[error(transparent)]
+    #[error("seccomp profile: {0}")]
     Seccomp(#[from] crate::seccomp::SeccompError),
 }
 

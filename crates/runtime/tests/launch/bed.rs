@@ -72,7 +72,7 @@ impl Bed {
             user: Some(UserSpec::default()),
             create_cwd: true,
             init: false,
-            seccomp: SeccompPolicy::Default,
+            seccomp: SeccompPolicy::Unconfined,
         };
         let host = HostFacts::probe().expect("host facts");
         Bed {

@@ -1,0 +1,253 @@
+//! Containers: what they are, how they fare, and everything that can be asked of one.
+//!
+//! Reading order: [`status`] (the life of a container) → [`record`] (what is stored) → [`Container`] (in memory) → [`registry`]
+//! (finding one) → [`create`] → [`start`] → [`exit`] → [`remove`]; the other modules are one request each.
+
+pub mod names;
+pub mod record;
+pub mod registry;
+pub mod signals;
+pub mod status;
+
+pub mod attach;
+pub mod create;
+pub mod detach_keys;
+pub mod exit;
+pub mod files;
+pub mod image_config;
+pub mod log_plan;
+pub mod mounts;
+pub mod network;
+pub mod normalise;
+pub mod remove;
+pub mod restart_policy;
+pub mod restore;
+pub mod spec;
+pub mod start;
+pub mod start_error;
+pub mod stop;
+pub mod validate;
+pub mod wait;
+
+pub mod events;
+pub mod health;
+pub mod inspect;
+pub mod list;
+pub mod list_filters;
+pub mod logs;
+pub mod pause;
+pub mod prune;
+pub mod rename;
+pub mod resize;
+pub mod stats;
+pub mod top;
+pub mod update;
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+use wharf_runtime::client::{AttachRequest, Monitor};
+use wharf_runtime::plan::ContainerPlan;
+
+use crate::state::Database;
+use crate::{Error, Result};
+use record::{Record, State};
+use restart_policy::Backoff;
+use status::{Change, Status};
+use wait::Waiter;
+
+/// One container in memory.
+#[derive(Debug)]
+pub struct Container {
+    /// 64 hex.
+    pub id: String,
+    record: RwLock<Arc<Record>>,
+    inner: Mutex<Inner>,
+    /// Held by the one operation that starts or removes the container.
+    pub(crate) lifecycle: tokio::sync::Mutex<()>,
+    /// Calls off a waiting restart.
+    pub(crate) restart_canceled: Notify,
+}
+
+/// What changes together.
+#[derive(Debug, Default)]
+struct Inner {
+    state: State,
+    live: Option<Arc<Live>>,
+    waiters: Vec<Waiter>,
+    pending: Vec<(AttachRequest, OwnedFd)>,
+    backoff: Backoff,
+    execs: BTreeSet<String>,
+    /// The present stop belongs to a restart: no auto-remove, no policy.
+    manually_restarted: bool,
+}
+
+/// A running container's handles.
+#[derive(Debug)]
+pub struct Live {
+    /// Its monitor.
+    pub monitor: Monitor,
+    /// Init's pid on the host.
+    pub pid: i32,
+    /// Init.
+    pub pidfd: OwnedFd,
+    /// What it was started from; execs and limits derive from it.
+    pub plan: ContainerPlan,
+    /// Turns true when init is gone and its output complete.
+    pub ended: watch::Sender<bool>,
+}
+
+impl Container {
+    /// A container as created or as loaded.
+    pub fn new(record: Record, state: State) -> Container {
+        Container {
+            id: record.id.clone(),
+            record: RwLock::new(Arc::new(record)),
+            inner: Mutex::new(Inner {
+                state,
+                ..Inner::default()
+            }),
+            lifecycle: tokio::sync::Mutex::new(()),
+            restart_canceled: Notify::new(),
+        }
+    }
+
+    /// What it is, at this moment.
+    pub fn record(&self) -> Arc<Record> {
+        self.record.read().clone()
+    }
+
+    /// Its name without slash.
+    pub fn name(&self) -> String {
+        self.record.read().name.clone()
+    }
+
+    /// How it fares, at this moment.
+    pub fn state(&self) -> State {
+        self.inner.lock().state.clone()
+    }
+
+    /// Its status, at this moment.
+    pub fn status(&self) -> Status {
+        self.inner.lock().state.status
+    }
+
+    /// Handles of the present run.
+    pub fn live(&self) -> Option<Arc<Live>> {
+        self.inner.lock().live.clone()
+    }
+
+    /// Handles of the present run, or Docker's refusal.
+    pub fn running(&self) -> Result<Arc<Live>> {
+        let inner = self.inner.lock();
+        match (&inner.live, inner.state.status) {
+            (_, Status::Restarting) => Err(Error::restarting(&self.id)),
+            (Some(live), _) => Ok(live.clone()),
+            (None, _) => Err(Error::not_running(&self.id)),
+        }
+    }
+
+    /// Changes what it is, in memory and in the database.
+    pub(crate) fn edit_record(
+        &self,
+        database: &Database,
+        edit: impl FnOnce(&mut Record),
+    ) -> Result<()> {
+        let mut record = self.record.write();
+        let mut edited = Record::clone(&record);
+        edit(&mut edited);
+        database.save_config(&self.id, &edited)?;
+        *record = Arc::new(edited);
+        Ok(())
+    }
+
+    /// Changes how it fares without changing its status.
+    pub(crate) fn edit_state(
+        &self,
+        database: &Database,
+        edit: impl FnOnce(&mut State),
+    ) -> Result<()> {
+        let mut inner = self.inner.lock();
+        edit(&mut inner.state);
+        database.save_state(&self.id, &inner.state)?;
+        Ok(())
+    }
+
+    /// Takes a change: the status moves, `edit` fills in the rest, the row is written, then waiters are told.
+    pub(crate) fn take(
+        &self,
+        database: &Database,
+        change: Change,
+        edit: impl FnOnce(&mut State),
+    ) -> Result<State> {
+        let mut inner = self.inner.lock();
+        let next = inner
+            .state
+            .status
+            .after(change)
+            .map_err(|error| Error::conflict(error.to_string()))?;
+        inner.state.status = next;
+        edit(&mut inner.state);
+        if !matches!(next, Status::Running | Status::Paused) {
+            inner.state.pid = 0;
+            inner.live = None;
+            inner.execs.clear();
+        }
+        database.save_state(&self.id, &inner.state)?;
+        let state = inner.state.clone();
+        wait::tell(&mut inner.waiters, change, &state);
+        Ok(state)
+    }
+
+    /// Remembers the handles of a run that begins.
+    pub(crate) fn set_live(&self, live: Arc<Live>) {
+        self.inner.lock().live = Some(live);
+    }
+
+    /// Ids of execs that run.
+    pub fn exec_ids(&self) -> Vec<String> {
+        self.inner.lock().execs.iter().cloned().collect()
+    }
+
+    pub(crate) fn add_exec(&self, id: &str) {
+        self.inner.lock().execs.insert(id.to_owned());
+    }
+
+    pub(crate) fn drop_exec(&self, id: &str) {
+        self.inner.lock().execs.remove(id);
+    }
+
+    /// Keeps a client until the next start.
+    pub(crate) fn add_pending(&self, request: AttachRequest, client: OwnedFd) {
+        let mut inner = self.inner.lock();
+        inner.pending.retain(|(_, fd)| !attach::has_hung_up(fd));
+        inner.pending.push((request, client));
+    }
+
+    /// Hands over the clients that attached before the start.
+    pub(crate) fn take_pending(&self) -> Vec<(AttachRequest, OwnedFd)> {
+        std::mem::take(&mut self.inner.lock().pending)
+    }
+
+    /// Runs `f` with state and waiters locked together.
+    pub(crate) fn with_waiters<T>(&self, f: impl FnOnce(&State, &mut Vec<Waiter>) -> T) -> T {
+        let mut inner = self.inner.lock();
+        let Inner { state, waiters, .. } = &mut *inner;
+        f(state, waiters)
+    }
+
+    pub(crate) fn with_backoff<T>(&self, f: impl FnOnce(&mut Backoff) -> T) -> T {
+        f(&mut self.inner.lock().backoff)
+    }
+
+    pub(crate) fn set_manually_restarted(&self, value: bool) {
+        self.inner.lock().manually_restarted = value;
+    }
+
+    pub(crate) fn is_manually_restarted(&self) -> bool {
+        self.inner.lock().manually_restarted
+    }
+}

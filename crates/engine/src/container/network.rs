@@ -1,0 +1,400 @@
+//! A container's networks: what it asks for, what it gets, how inspect shows it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use wharf_api::container::{HostConfig, NetworkSettings, PortBinding, PortMap};
+use wharf_api::network::{EndpointSettings, NetworkingConfig};
+use wharf_network::{Endpoint, EndpointRequest, NetworkManager, PortRequest, Protocol};
+
+use super::record::{Record, State};
+use crate::{Engine, Error, Result, ids};
+
+/// How a container is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Only loopback.
+    None,
+    /// The host's own network.
+    Host,
+    /// Another container's network, by its id or name.
+    Container(String),
+    /// One or more networks.
+    Networks,
+}
+
+impl Mode {
+    /// Reads `HostConfig.NetworkMode`.
+    pub fn of(host: &HostConfig) -> Mode {
+        match host.network_mode.as_str() {
+            "none" => Mode::None,
+            "host" => Mode::Host,
+            mode => match mode.strip_prefix("container:") {
+                Some(name) => Mode::Container(name.to_owned()),
+                None => Mode::Networks,
+            },
+        }
+    }
+}
+
+/// The networks of a new container by name: those of the request, and the one the mode names.
+pub fn wanted(
+    host: &HostConfig,
+    request: Option<NetworkingConfig>,
+) -> BTreeMap<String, EndpointSettings> {
+    if matches!(Mode::of(host), Mode::Container(_)) {
+        return BTreeMap::new();
+    }
+    let given = request
+        .and_then(|config| config.endpoints_config)
+        .unwrap_or_default();
+    let mut networks: BTreeMap<String, EndpointSettings> = given
+        .into_iter()
+        .map(|(name, settings)| {
+            let name = if name == "default" {
+                "bridge".to_owned()
+            } else {
+                name
+            };
+            (name, settings.unwrap_or_default())
+        })
+        .collect();
+    networks.entry(host.network_mode.clone()).or_default();
+    networks
+}
+
+/// What a start brings into being.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// Namespace to join; none with the host's network or another container's.
+    pub netns: Option<OwnedFd>,
+    /// Attachments.
+    pub endpoints: Vec<Endpoint>,
+    /// 64 hex.
+    pub sandbox_id: String,
+}
+
+/// Connects a container. Blocking.
+pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
+    let sandbox_id = ids::random();
+    match Mode::of(&record.host_config) {
+        Mode::Container(_) => Ok(Attached::default()),
+        Mode::Host => Ok(Attached {
+            netns: None,
+            endpoints: vec![manager.host_endpoint()?],
+            sandbox_id,
+        }),
+        Mode::None => {
+            let sandbox = manager.isolated()?;
+            Ok(Attached {
+                netns: Some(sandbox.netns),
+                endpoints: sandbox.endpoints,
+                sandbox_id,
+            })
+        }
+        Mode::Networks => {
+            let requests = requests(record)?;
+            let sandbox = manager.attach(&record.id, &requests).map_err(|error| {
+                Error::from(error).context("failed to set up container networking")
+            })?;
+            Ok(Attached {
+                netns: Some(sandbox.netns),
+                endpoints: sandbox.endpoints,
+                sandbox_id,
+            })
+        }
+    }
+}
+
+/// One request per network, the mode's own first: it has the default route and publishes the ports.
+fn requests(record: &Record) -> Result<Vec<EndpointRequest>> {
+    let primary = &record.host_config.network_mode;
+    let mut names: Vec<&String> = record
+        .networks
+        .keys()
+        .filter(|name| *name != primary)
+        .collect();
+    names.insert(0, primary);
+    let mut ports = ports(record)?;
+    names
+        .into_iter()
+        .map(|name| {
+            let settings = record.networks.get(name).cloned().unwrap_or_default();
+            let wished = settings
+                .ipam_config
+                .map_or_else(String::new, |ipam| ipam.ipv4_address);
+            let mac = if settings.mac_address.is_empty() {
+                record.config.mac_address.clone()
+            } else {
+                settings.mac_address
+            };
+            Ok(EndpointRequest {
+                network: name.clone(),
+                address: parse_address(&wished)?,
+                mac: (!mac.is_empty()).then_some(mac),
+                ports: std::mem::take(&mut ports),
+            })
+        })
+        .collect()
+}
+
+fn parse_address(text: &str) -> Result<Option<IpAddr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| Error::invalid(format!("invalid IPv4 address: {text}")))
+}
+
+/// Ports to publish: bindings, and with `-P` every exposed one.
+fn ports(record: &Record) -> Result<Vec<PortRequest>> {
+    let host = &record.host_config;
+    let mut requests = Vec::new();
+    let empty = PortMap::new();
+    let bindings = host.port_bindings.as_ref().unwrap_or(&empty);
+    for (port, wanted) in bindings {
+        for binding in wanted.iter().flatten() {
+            requests.push(port_request(port, binding)?);
+        }
+    }
+    if host.publish_all_ports {
+        let missing = record
+            .config
+            .exposed_ports
+            .keys()
+            .filter(|port| !bindings.contains_key(*port));
+        for port in missing {
+            requests.push(port_request(port, &PortBinding::default())?);
+        }
+    }
+    Ok(requests)
+}
+
+fn port_request(port: &str, binding: &PortBinding) -> Result<PortRequest> {
+    let (container_port, protocol) = parse_port(port)?;
+    let invalid = || {
+        Error::invalid(format!(
+            "invalid port specification: {:?}",
+            binding.host_port
+        ))
+    };
+    let (first, last) = match binding.host_port.as_str() {
+        "" => (0, 0),
+        text => {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            (
+                first.parse().map_err(|_| invalid())?,
+                last.parse().map_err(|_| invalid())?,
+            )
+        }
+    };
+    let host_address = match binding.host_ip.as_str() {
+        "" => None,
+        text => Some(
+            text.parse()
+                .map_err(|_| Error::invalid(format!("invalid host IP: {text}")))?,
+        ),
+    };
+    Ok(PortRequest {
+        protocol,
+        container_port,
+        host_address,
+        host_port: first,
+        host_port_end: last,
+    })
+}
+
+/// Reads `80/tcp`.
+pub fn parse_port(text: &str) -> Result<(u16, Protocol)> {
+    let invalid = || Error::invalid(format!("invalid port specification: {text:?}"));
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => return Err(invalid()),
+    };
+    match number.parse() {
+        Ok(0) | Err(_) => Err(invalid()),
+        Ok(number) => Ok((number, protocol)),
+    }
+}
+
+/// Refuses ports that make no sense, at create.
+pub fn validate(record_ports: Option<&PortMap>) -> Result<()> {
+    for (port, bindings) in record_ports.into_iter().flatten() {
+        parse_port(port)?;
+        for binding in bindings.iter().flatten() {
+            port_request(port, binding)?;
+        }
+    }
+    Ok(())
+}
+
+/// The part of inspect about networks.
+pub fn settings(record: &Record, state: &State) -> NetworkSettings {
+    let mut settings = NetworkSettings {
+        sandbox_id: state.sandbox_id.clone(),
+        sandbox_key: sandbox_key(&state.sandbox_id),
+        ports: port_map(record, state),
+        networks: networks(record, state),
+        ..NetworkSettings::default()
+    };
+    settings.fill_bridge_fields();
+    settings
+}
+
+/// Docker names namespaces by the first digits of the sandbox; ours are only reachable through processes.
+fn sandbox_key(sandbox_id: &str) -> String {
+    if sandbox_id.is_empty() {
+        String::new()
+    } else {
+        format!("/var/run/docker/netns/{}", ids::short(sandbox_id))
+    }
+}
+
+/// Networks with what was asked for and, while running, what was got.
+pub fn networks(record: &Record, state: &State) -> BTreeMap<String, EndpointSettings> {
+    let mut networks = record.networks.clone();
+    for (name, settings) in &mut networks {
+        let endpoint = state
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.network_name == *name);
+        if let Some(endpoint) = endpoint {
+            fill(settings, endpoint, record);
+        }
+    }
+    networks
+}
+
+fn fill(settings: &mut EndpointSettings, endpoint: &Endpoint, record: &Record) {
+    let text =
+        |address: Option<IpAddr>| address.map_or_else(String::new, |address| address.to_string());
+    settings.network_id.clone_from(&endpoint.network_id);
+    settings.endpoint_id.clone_from(&endpoint.endpoint_id);
+    settings.gateway = text(endpoint.gateway);
+    settings.ip_address = text(endpoint.address);
+    settings.ip_prefix_len = i64::from(endpoint.prefix_len);
+    settings.mac_address.clone_from(&endpoint.mac);
+    let predefined = matches!(endpoint.network_name.as_str(), "bridge" | "host" | "none");
+    if !predefined {
+        settings.dns_names = Some(dns_names(settings, record));
+    }
+}
+
+/// Names other containers may use: the container's, its aliases, short id and host name, each once.
+fn dns_names(settings: &EndpointSettings, record: &Record) -> Vec<String> {
+    let mut names = vec![record.name.clone()];
+    names.extend(settings.aliases.iter().flatten().cloned());
+    names.push(ids::short(&record.id).to_owned());
+    names.push(record.config.hostname.clone());
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
+    names
+}
+
+/// `Ports` of inspect: exposed ones with null, published ones with their bindings.
+pub fn port_map(record: &Record, state: &State) -> PortMap {
+    let mut map = PortMap::new();
+    if state.endpoints.is_empty() {
+        return map;
+    }
+    for port in record.config.exposed_ports.keys() {
+        map.insert(port.clone(), None);
+    }
+    for mapping in state.endpoints.iter().flat_map(|endpoint| &endpoint.ports) {
+        let key = format!("{}/{}", mapping.container_port, mapping.protocol.name());
+        map.entry(key)
+            .or_default()
+            .get_or_insert_default()
+            .push(PortBinding {
+                host_ip: mapping.host_address.to_string(),
+                host_port: mapping.host_port.to_string(),
+            });
+    }
+    map
+}
+
+impl Engine {
+    /// Path of the network namespace of the container that `record` shares it with.
+    pub(crate) fn shared_network(&self, record: &Record) -> Result<Option<PathBuf>> {
+        let Mode::Container(name) = Mode::of(&record.host_config) else {
+            return Ok(None);
+        };
+        self.namespace_of(&name, "net")
+            .map(Some)
+            .map_err(|error| match error.kind() {
+                wharf_api::error::Kind::NotFound => error,
+                _ => Error::conflict(format!(
+                    "cannot join network namespace of a non running container: {error}"
+                )),
+            })
+    }
+
+    /// Gives a run's addresses back. Blocking.
+    pub(crate) fn release_network(&self, endpoints: &[Endpoint]) {
+        endpoints
+            .iter()
+            .for_each(|endpoint| self.network.release(endpoint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read() {
+        let binding = |host_ip: &str, host_port: &str| PortBinding {
+            host_ip: host_ip.into(),
+            host_port: host_port.into(),
+        };
+        let request = port_request("80/udp", &binding("127.0.0.1", "8000-8010")).expect("ports");
+        assert_eq!(
+            (
+                request.container_port,
+                request.host_port,
+                request.host_port_end
+            ),
+            (80, 8000, 8010)
+        );
+        assert_eq!(request.protocol, Protocol::Udp);
+        assert_eq!(
+            port_request("80", &binding("", "")).expect("any").host_port,
+            0
+        );
+        for (port, host_port) in [
+            ("0/tcp", ""),
+            ("x/tcp", ""),
+            ("80/odd", ""),
+            ("80/tcp", "x"),
+        ] {
+            assert!(
+                port_request(port, &binding("", host_port)).is_err(),
+                "{port} {host_port}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mode_names_a_network() {
+        let host = HostConfig {
+            network_mode: "bridge".into(),
+            ..HostConfig::default()
+        };
+        assert!(wanted(&host, None).contains_key("bridge"));
+        let request = NetworkingConfig {
+            endpoints_config: Some([("default".to_owned(), None)].into()),
+        };
+        assert_eq!(wanted(&host, Some(request)).len(), 1);
+        let shared = HostConfig {
+            network_mode: "container:x".into(),
+            ..HostConfig::default()
+        };
+        assert!(wanted(&shared, None).is_empty());
+    }
+}

@@ -1,0 +1,225 @@
+//! From a container's configuration to an OCI runtime spec: one maker per topic, in the order of moby's `daemon/oci_linux.go`.
+//!
+//! Pure but for device nodes, whose numbers only the host knows. The engine's idea of a container ends here; the runtime
+//! crate plans from the spec.
+
+pub mod capabilities;
+pub mod devices;
+pub mod environment;
+pub mod mounts;
+pub mod namespaces;
+pub mod resources;
+pub mod security;
+pub mod tmpfs;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use wharf_runtime::plan::{PlanExtra, UserSpec};
+use wharf_spec::rootfs::RootfsMount;
+use wharf_spec::runtime::{
+    Linux, LinuxBuilder, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, Process,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+};
+
+use super::files::Files;
+use super::record::{MountRecord, Record};
+use crate::{EngineConfig, Error, Result};
+
+/// Everything a spec is made from.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The container.
+    pub record: &'a Record,
+    /// Daemon settings.
+    pub engine: &'a EngineConfig,
+    /// AppArmor is active on the host.
+    pub apparmor: bool,
+    /// Files mounted over `/etc`.
+    pub files: &'a Files,
+    /// Namespaces of other containers to join.
+    pub joined: Joined,
+    /// Host directory for `/dev/shm` when it is not a tmpfs of the container's own.
+    pub shm: Option<PathBuf>,
+    /// Mounts with their sources ready.
+    pub mounts: &'a [MountRecord],
+}
+
+/// Paths of namespaces that belong to other containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Network.
+    pub net: Option<PathBuf>,
+    /// IPC.
+    pub ipc: Option<PathBuf>,
+    /// Processes.
+    pub pid: Option<PathBuf>,
+}
+
+/// Makes the spec.
+pub fn make(inputs: &Inputs<'_>) -> Result<Spec> {
+    let record = inputs.record;
+    let mut annotations = HashMap::new();
+    annotations.extend(record.host_config.annotations.clone());
+    let root = RootBuilder::default()
+        .path("rootfs")
+        .readonly(record.host_config.readonly_rootfs)
+        .build()
+        .map_err(unbuildable)?;
+    let mut spec = SpecBuilder::default()
+        .version("1.2.0")
+        .root(root)
+        .process(process(inputs)?)
+        .mounts(mounts::make(inputs)?)
+        .annotations(annotations)
+        .linux(linux(inputs)?)
+        .build()
+        .map_err(unbuildable)?;
+    if record.host_config.uts_mode != "host" {
+        spec.set_hostname(Some(record.config.hostname.clone()));
+        if !record.config.domainname.is_empty() {
+            spec.set_domainname(Some(record.config.domainname.clone()));
+        }
+    } else {
+        spec.set_hostname(None);
+    }
+    Ok(spec)
+}
+
+/// What the runtime needs beyond the spec.
+pub fn extra(inputs: &Inputs<'_>, rootfs: RootfsMount) -> Result<PlanExtra> {
+    let Record {
+        config,
+        host_config: host,
+        ..
+    } = inputs.record;
+    let init = host.pid_mode.is_empty() && host.init.unwrap_or(inputs.engine.init);
+    Ok(PlanExtra {
+        rootfs,
+        user: Some(UserSpec {
+            user: config.user.clone(),
+            additional_groups: host.group_add.clone().unwrap_or_default(),
+        }),
+        create_cwd: true,
+        init,
+        seccomp: security::seccomp(host),
+    })
+}
+
+fn process(inputs: &Inputs<'_>) -> Result<Process> {
+    let record = inputs.record;
+    let host = &record.host_config;
+    let mut args = vec![record.path.clone()];
+    args.extend(record.args.iter().cloned());
+    let cwd = if record.config.working_dir.is_empty() {
+        "/"
+    } else {
+        &record.config.working_dir
+    };
+    let mut process = ProcessBuilder::default()
+        .terminal(record.config.tty)
+        .args(args)
+        .env(environment::of(&record.config))
+        .cwd(cwd)
+        .capabilities(capabilities::make(host)?)
+        .rlimits(rlimits(inputs)?)
+        .no_new_privileges(security::no_new_privileges(host, inputs.engine))
+        .oom_score_adj(i32::try_from(host.oom_score_adj).unwrap_or(0))
+        .build()
+        .map_err(unbuildable)?;
+    process.set_apparmor_profile(security::apparmor(host, inputs.apparmor));
+    Ok(process)
+}
+
+fn rlimits(inputs: &Inputs<'_>) -> Result<Vec<PosixRlimit>> {
+    let own = inputs.record.host_config.ulimits.iter().flatten();
+    let named: Vec<&str> = own.clone().map(|limit| limit.name.as_str()).collect();
+    let defaults = inputs
+        .engine
+        .ulimits
+        .values()
+        .filter(|limit| !named.contains(&limit.name.as_str()));
+    own.chain(defaults)
+        .map(|limit| {
+            let kind = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
+            let kind = kind
+                .parse()
+                .map_err(|_| Error::invalid(format!("invalid ulimit type: {}", limit.name)))?;
+            PosixRlimitBuilder::default()
+                .typ::<wharf_spec::runtime::PosixRlimitType>(kind)
+                .soft(unlimited(limit.soft))
+                .hard(unlimited(limit.hard))
+                .build()
+                .map_err(unbuildable)
+        })
+        .collect()
+}
+
+/// -1 is the kernel's "no limit".
+fn unlimited(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn linux(inputs: &Inputs<'_>) -> Result<Linux> {
+    let host = &inputs.record.host_config;
+    let (devices, device_rules) = devices::make(host)?;
+    let mut resources = LinuxResourcesBuilder::default()
+        .devices(device_rules)
+        .build()
+        .map_err(unbuildable)?;
+    resources::fill(&mut resources, host)?;
+    let mut linux = LinuxBuilder::default()
+        .namespaces(namespaces::make(host, &inputs.joined))
+        .devices(devices)
+        .resources(resources)
+        .sysctl(sysctls(inputs))
+        .cgroups_path(cgroups_path(inputs))
+        .masked_paths(host.masked_paths.clone().unwrap_or_default())
+        .readonly_paths(host.readonly_paths.clone().unwrap_or_default())
+        .build()
+        .map_err(unbuildable)?;
+    linux.set_rootfs_propagation(mounts::rootfs_propagation(inputs.mounts));
+    linux.set_seccomp(None);
+    Ok(linux)
+}
+
+fn sysctls(inputs: &Inputs<'_>) -> HashMap<String, String> {
+    let host = &inputs.record.host_config;
+    let mut values = HashMap::new();
+    let private_network =
+        host.network_mode != "host" && !host.network_mode.starts_with("container:");
+    if private_network {
+        values.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+        values.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
+    }
+    values.extend(host.sysctls.clone());
+    values
+}
+
+/// Where the container's control group goes: `<parent>/<id>`, or systemd's `slice:prefix:name`.
+pub fn cgroups_path(inputs: &Inputs<'_>) -> PathBuf {
+    cgroups_path_of(inputs.record, inputs.engine)
+}
+
+/// See [`cgroups_path`].
+pub fn cgroups_path_of(record: &Record, engine: &EngineConfig) -> PathBuf {
+    let systemd = engine.cgroup_driver == "systemd";
+    let own = &record.host_config.cgroup_parent;
+    let parent = if own.is_empty() {
+        engine
+            .cgroup_parent
+            .as_deref()
+            .unwrap_or(if systemd { "system.slice" } else { "/docker" })
+    } else {
+        own
+    };
+    if systemd {
+        PathBuf::from(format!("{parent}:docker:{}", record.id))
+    } else {
+        Path::new(parent).join(&record.id)
+    }
+}
+
+fn unbuildable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::caused("build spec", error)
+}

@@ -1,0 +1,419 @@
+//! Starting a container: three plans made side by side, one message to the spawner, one back.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use wharf_api::error::Kind;
+use wharf_runtime::client::{ClientError, MonitorEvent, SpawnRequest};
+use wharf_runtime::plan::{ContainerPlan, plan};
+
+use super::files::{self, Files};
+use super::network::{self, Attached, Mode};
+use super::record::{MountRecord, Record, State};
+use super::spec::{self, Inputs, Joined};
+use super::start_error::StartError;
+use super::status::{Change, Status};
+use super::{Container, Live, log_plan};
+use crate::{Engine, Error, Result};
+
+/// Who asks for a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starter {
+    /// A client: the restart policy starts counting anew.
+    User,
+    /// The restart policy.
+    Policy,
+}
+
+impl Engine {
+    /// `POST /containers/{id}/start`.
+    pub async fn container_start(&self, name: &str) -> Result<()> {
+        let container = self.containers.get(name)?;
+        startable(container.status())?;
+        self.finish(move |engine| async move { engine.start(&container, Starter::User).await })
+            .await
+    }
+
+    /// Starts a container and tells everybody, or leaves it as it was with the reason in `State.Error`.
+    pub(crate) async fn start(&self, container: &Arc<Container>, starter: Starter) -> Result<()> {
+        let _lifecycle = container.lifecycle.lock().await;
+        let status = container.status();
+        if starter == Starter::Policy && status != Status::Restarting {
+            // Called off while we waited.
+            return Ok(());
+        }
+        if starter == Starter::User {
+            startable(status)?;
+            container.restart_canceled.notify_waiters();
+            container.with_backoff(super::restart_policy::Backoff::reset);
+        }
+        match self.launch(container).await {
+            Ok((started, events)) => self.began(container, started, events, starter),
+            Err(failure) => self.did_not_begin(container, failure).await,
+        }
+    }
+
+    /// Brings the container's process into being.
+    async fn launch(&self, container: &Arc<Container>) -> Result<(Begun, Events), StartError> {
+        let record = container.record();
+        let prepared = self.prepare(record.clone()).await.map_err(StartError::of)?;
+        let request = SpawnRequest {
+            container_id: record.id.clone(),
+            plan: prepared.plan.clone(),
+            tty: record.config.tty,
+            open_stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            console_size: console_size(record.host_config.console_size),
+            log: log_plan::plan(&record, &self.config.container_dir(&record.id))
+                .map_err(StartError::of)?,
+            state_dir: self.config.monitor_dir(&record.id),
+        };
+        let Attached {
+            netns,
+            endpoints,
+            sandbox_id,
+        } = prepared.attached;
+        match self
+            .spawner
+            .spawn(request, netns, container.take_pending())
+            .await
+        {
+            Ok((monitor, started, events)) => {
+                let (ended, _) = watch::channel(false);
+                let live = Live {
+                    monitor,
+                    pid: started.pid,
+                    pidfd: started.pidfd,
+                    plan: prepared.plan,
+                    ended,
+                };
+                let begun = Begun {
+                    live: Arc::new(live),
+                    started_ns: started.started_at_ns,
+                    endpoints,
+                    sandbox_id,
+                };
+                Ok((begun, events))
+            }
+            Err(error) => {
+                self.release_network(&endpoints);
+                Err(StartError::of_client(error))
+            }
+        }
+    }
+
+    /// Connects the network and, meanwhile, plans the process. Blocking work, off the async threads.
+    async fn prepare(&self, record: Arc<Record>) -> Result<Prepared> {
+        let engine = self
+            .handle()
+            .ok_or_else(|| Error::new(Kind::Unavailable, "the daemon is shutting down"))?;
+        crate::blocking(move || {
+            let attached = network::attach(&engine.network, &record)?;
+            match engine.plan_start(&record, &attached) {
+                Ok(plan) => Ok(Prepared { plan, attached }),
+                Err(error) => {
+                    engine.release_network(&attached.endpoints);
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Writes the container's files and plans its process. Errors are the daemon's own, as in moby's `createSpec`.
+    fn plan_start(&self, record: &Record, attached: &Attached) -> Result<ContainerPlan> {
+        self.write_files(record, attached)?;
+        let mounts = self.ready_mounts(record)?;
+        self.plan_container(record, &mounts).map_err(|error| {
+            if error.kind() == Kind::NotImplemented {
+                error
+            } else {
+                error.with_kind(Kind::Internal)
+            }
+        })
+    }
+
+    fn plan_container(&self, record: &Record, mounts: &[MountRecord]) -> Result<ContainerPlan> {
+        self.plan_with(
+            record,
+            mounts,
+            self.joined_namespaces(record)?,
+            self.shared_memory(record)?,
+        )
+    }
+
+    /// The plan of a container as far as it does not depend on others: what a daemon needs that finds it running.
+    pub(crate) fn plan_alone(&self, record: &Record) -> Result<ContainerPlan> {
+        self.plan_with(record, &record.mounts, Joined::default(), None)
+    }
+
+    fn plan_with(
+        &self,
+        record: &Record,
+        mounts: &[MountRecord],
+        joined: Joined,
+        shm: Option<PathBuf>,
+    ) -> Result<ContainerPlan> {
+        let files = Files::in_dir(&self.config.container_dir(&record.id));
+        let apparmor = self.host.features.apparmor;
+        let inputs = Inputs {
+            record,
+            engine: &self.config,
+            apparmor,
+            files: &files,
+            joined,
+            shm,
+            mounts,
+        };
+        let spec = spec::make(&inputs)?;
+        let extra = spec::extra(&inputs, self.store.rootfs(&record.id)?)?;
+        plan(&spec, extra, &self.host).map_err(plan_error)
+    }
+
+    fn write_files(&self, record: &Record, attached: &Attached) -> Result<()> {
+        let files = Files::in_dir(&self.config.container_dir(&record.id));
+        let addresses: Vec<_> = attached
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.address)
+            .collect();
+        let host_network = Mode::of(&record.host_config) == Mode::Host;
+        let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let texts = [
+            (&files.hostname, files::hostname(&record.config)),
+            (
+                &files.hosts,
+                files::hosts(
+                    &record.config,
+                    &record.host_config,
+                    &addresses,
+                    self.host_gateway(),
+                ),
+            ),
+            (
+                &files.resolv_conf,
+                files::resolv_conf(&resolv, &record.host_config, &self.config, host_network),
+            ),
+        ];
+        for (path, text) in texts {
+            files::write(path, &text)
+                .map_err(|error| Error::caused(&format!("write {}", path.display()), error))?;
+        }
+        Ok(())
+    }
+
+    /// What `host-gateway` stands for.
+    fn host_gateway(&self) -> Option<std::net::IpAddr> {
+        if let Some(address) = self
+            .config
+            .host_gateway
+            .iter()
+            .find_map(|text| text.parse().ok())
+        {
+            return Some(address);
+        }
+        let bridge = self.network.network("bridge").ok()?;
+        bridge.gateway().parse().ok()
+    }
+
+    /// Makes missing bind sources, checks that volumes exist.
+    fn ready_mounts(&self, record: &Record) -> Result<Vec<MountRecord>> {
+        let mut mounts = record.mounts.clone();
+        for mount in &mut mounts {
+            match mount.kind.as_str() {
+                "bind" => ready_bind(mount)?,
+                "volume" => {
+                    if self.volumes.get(&mount.name).is_none() {
+                        return Err(crate::volumes::no_such(&mount.name));
+                    }
+                    if !mount.subpath.is_empty() {
+                        mount.source = PathBuf::from(&mount.source)
+                            .join(&mount.subpath)
+                            .display()
+                            .to_string();
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// Namespaces of other containers that this one joins.
+    fn joined_namespaces(&self, record: &Record) -> Result<Joined> {
+        let host = &record.host_config;
+        let join = |mode: &str, kind: &str| match mode.strip_prefix("container:") {
+            Some(name) => self.namespace_of(name, kind).map(Some),
+            None => Ok(None),
+        };
+        Ok(Joined {
+            net: self.shared_network(record)?,
+            ipc: join(&host.ipc_mode, "ipc")
+                .map_err(|error| error.context("failed to join IPC namespace"))?,
+            pid: join(&host.pid_mode, "pid")
+                .map_err(|error| error.context("failed to join PID namespace"))?,
+        })
+    }
+
+    /// Path of a running container's namespace.
+    pub(crate) fn namespace_of(&self, name: &str, kind: &str) -> Result<PathBuf> {
+        let live = self.containers.get(name)?.running()?;
+        Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", live.pid)))
+    }
+
+    /// Host directory of `/dev/shm` where it is not the container's own tmpfs.
+    fn shared_memory(&self, record: &Record) -> Result<Option<PathBuf>> {
+        match record.host_config.ipc_mode.as_str() {
+            "host" => Ok(Some(PathBuf::from("/dev/shm"))),
+            "shareable" => Ok(None),
+            mode => match mode.strip_prefix("container:") {
+                Some(name) => {
+                    let owner = self.containers.get(name)?;
+                    if owner.record().host_config.ipc_mode != "shareable" {
+                        return Err(Error::conflict(format!(
+                            "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                            owner.id
+                        )));
+                    }
+                    let live = owner.running()?;
+                    Ok(Some(PathBuf::from(format!(
+                        "/proc/{}/root/dev/shm",
+                        live.pid
+                    ))))
+                }
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn began(
+        &self,
+        container: &Arc<Container>,
+        begun: Begun,
+        events: Events,
+        starter: Starter,
+    ) -> Result<()> {
+        let Begun {
+            live,
+            started_ns,
+            endpoints,
+            sandbox_id,
+        } = begun;
+        container.set_live(live.clone());
+        container.set_manually_restarted(false);
+        container.take(&self.database, Change::Started, |state: &mut State| {
+            state.pid = live.pid;
+            state.exit_code = 0;
+            state.error.clear();
+            state.oom_killed = false;
+            state.started_ns = Some(started_ns);
+            state.started_before = true;
+            state.endpoints = endpoints;
+            state.sandbox_id = sandbox_id;
+            if starter == Starter::User {
+                state.manually_stopped = false;
+                state.restart_count = 0;
+            }
+        })?;
+        self.watch(container, live, events);
+        self.tell(container, "start", &[]);
+        Ok(())
+    }
+
+    async fn did_not_begin(&self, container: &Arc<Container>, failure: StartError) -> Result<()> {
+        let StartError { error, exit_code } = failure;
+        let message = error.to_string();
+        container.take(&self.database, Change::StartFailed, |state| {
+            state.error = message;
+            state.exit_code = exit_code;
+            state.endpoints.clear();
+            state.sandbox_id.clear();
+        })?;
+        // Their streams are those of the failed run.
+        drop(container.take_pending());
+        if container.record().host_config.auto_remove {
+            let (engine, id) = (self.handle(), container.id.clone());
+            // Apart: removing takes the lifecycle that is held here.
+            tokio::spawn(async move {
+                if let Some(engine) = engine {
+                    engine.auto_remove(&id).await;
+                }
+            });
+        }
+        Err(error)
+    }
+}
+
+type Events = mpsc::UnboundedReceiver<MonitorEvent>;
+
+struct Begun {
+    live: Arc<Live>,
+    started_ns: i64,
+    endpoints: Vec<wharf_network::Endpoint>,
+    sandbox_id: String,
+}
+
+struct Prepared {
+    plan: ContainerPlan,
+    attached: Attached,
+}
+
+/// Whether a client may start it (moby `validateState`).
+fn startable(status: Status) -> Result<()> {
+    match status {
+        Status::Paused => Err(Error::conflict(
+            "cannot start a paused container, try unpause instead",
+        )),
+        Status::Running | Status::Restarting => {
+            Err(Error::not_modified("container is already running"))
+        }
+        Status::Removing | Status::Dead => Err(Error::conflict(
+            "container is marked for removal and cannot be started",
+        )),
+        Status::Created | Status::Exited => Ok(()),
+    }
+}
+
+/// A bind's source must exist; `-v` makes a directory of what is missing.
+fn ready_bind(mount: &MountRecord) -> Result<()> {
+    let source = std::path::Path::new(&mount.source);
+    if source.exists() {
+        return Ok(());
+    }
+    if !mount.create_source {
+        return Err(Error::invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            mount.source
+        )));
+    }
+    std::fs::create_dir_all(source).map_err(|error| {
+        Error::caused(
+            &format!(
+                "error while creating mount source path '{}': mkdir {0}",
+                mount.source
+            ),
+            error,
+        )
+    })
+}
+
+fn console_size(size: [u64; 2]) -> (u16, u16) {
+    let part = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    (part(size[0]), part(size[1]))
+}
+
+pub(crate) fn plan_error(error: wharf_runtime::plan::PlanError) -> Error {
+    use wharf_runtime::plan::PlanError;
+    let kind = match &error {
+        PlanError::Unsupported(_) => Kind::NotImplemented,
+        PlanError::Invalid { .. } | PlanError::Seccomp(_) => Kind::Invalid,
+        _ => Kind::Internal,
+    };
+    Error::new(kind, crate::error::chain(&error))
+}
+
+/// Whether an error from a monitor means that there is none any more.
+pub(crate) fn is_gone(error: &ClientError) -> bool {
+    matches!(error, ClientError::Gone)
+}

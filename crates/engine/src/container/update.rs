@@ -1,0 +1,177 @@
+//! `POST /containers/{id}/update`: limits and restart policy of a container that exists (moby `daemon/update.go`).
+
+use std::sync::Arc;
+
+use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
+use wharf_runtime::plan::plan_update;
+use wharf_spec::runtime::LinuxResources;
+
+use super::start::plan_error;
+use super::status::Status;
+use super::{Live, restart_policy, spec, validate};
+use crate::{Engine, Error, Result};
+
+impl Engine {
+    /// Changes limits, live where the container runs, and the restart policy.
+    pub async fn container_update(
+        &self,
+        name: &str,
+        request: UpdateRequest,
+    ) -> Result<UpdateResponse> {
+        let container = self.containers.get(name)?;
+        let mut wanted = request.0;
+        let mut warnings = validate::resources(&mut wanted, self.abilities(), true)?;
+        restart_policy::validate(&wanted.restart_policy).map_err(Error::invalid)?;
+        let context =
+            |error: Error| error.context(format!("Cannot update container {}", container.id));
+        if matches!(container.status(), Status::Removing | Status::Dead) {
+            return Err(context(Error::internal(
+                "container is marked for removal and cannot be \"update\"",
+            )));
+        }
+        let mut merged = container.record().host_config.clone();
+        merge(&mut merged, &wanted).map_err(context)?;
+        if let (Some(live), false) = (container.live(), container.status() == Status::Restarting) {
+            self.apply_limits(&live, &merged).await.map_err(context)?;
+        }
+        container.edit_record(&self.database, |record| record.host_config = merged)?;
+        self.tell(&container, "update", &[]);
+        warnings.dedup();
+        Ok(UpdateResponse {
+            warnings: Some(warnings),
+        })
+    }
+
+    async fn apply_limits(&self, live: &Arc<Live>, host: &HostConfig) -> Result<()> {
+        let mut resources = LinuxResources::default();
+        resources.set_devices(None);
+        spec::resources::fill(&mut resources, host)?;
+        let path = live.plan.cgroup.path.clone();
+        let writes = plan_update(&path, &resources, &self.host).map_err(plan_error)?;
+        crate::blocking(move || {
+            path.write(&writes)
+                .map_err(|error| Error::caused("write limits", error))
+        })
+        .await
+    }
+}
+
+/// Takes over what the request names (moby `UpdateContainer`).
+fn merge(own: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
+    check_conflicts(own, wanted)?;
+    let numbers = [
+        (&mut own.cpu_shares, wanted.cpu_shares),
+        (&mut own.nano_cpus, wanted.nano_cpus),
+        (&mut own.cpu_period, wanted.cpu_period),
+        (&mut own.cpu_quota, wanted.cpu_quota),
+        (&mut own.memory, wanted.memory),
+        (&mut own.memory_swap, wanted.memory_swap),
+        (&mut own.memory_reservation, wanted.memory_reservation),
+        (&mut own.cpu_realtime_period, wanted.cpu_realtime_period),
+        (&mut own.cpu_realtime_runtime, wanted.cpu_realtime_runtime),
+    ];
+    for (mine, theirs) in numbers {
+        if theirs != 0 {
+            *mine = theirs;
+        }
+    }
+    if wanted.blkio_weight != 0 {
+        own.blkio_weight = wanted.blkio_weight;
+    }
+    for (mine, theirs) in [
+        (&mut own.cpuset_cpus, &wanted.cpuset_cpus),
+        (&mut own.cpuset_mems, &wanted.cpuset_mems),
+    ] {
+        if !theirs.is_empty() {
+            theirs.clone_into(mine);
+        }
+    }
+    if wanted.pids_limit.is_some() {
+        own.pids_limit = wanted.pids_limit;
+    }
+    if !wanted.restart_policy.name.is_empty() {
+        own.restart_policy = wanted.restart_policy.clone();
+    }
+    Ok(())
+}
+
+fn check_conflicts(own: &HostConfig, wanted: &HostConfig) -> Result<()> {
+    let conflict = |text: &str| Err(Error::conflict(text));
+    if wanted.nano_cpus > 0 && own.cpu_period > 0 {
+        return conflict(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set",
+        );
+    }
+    if wanted.nano_cpus > 0 && own.cpu_quota > 0 {
+        return conflict(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set",
+        );
+    }
+    if wanted.cpu_period > 0 && own.nano_cpus > 0 {
+        return conflict(
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+        );
+    }
+    if wanted.cpu_quota > 0 && own.nano_cpus > 0 {
+        return conflict(
+            "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set",
+        );
+    }
+    let swap = if wanted.memory_swap != 0 {
+        wanted.memory_swap
+    } else {
+        own.memory_swap
+    };
+    if wanted.memory > 0 && swap > 0 && wanted.memory > swap {
+        return conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        );
+    }
+    let restarts = !matches!(wanted.restart_policy.name.as_str(), "" | "no");
+    if own.auto_remove && restarts {
+        return conflict(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container",
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_named_changes() {
+        let mut own = HostConfig {
+            memory: 100,
+            memory_swap: 200,
+            cpu_shares: 5,
+            ..HostConfig::default()
+        };
+        let wanted = HostConfig {
+            memory: 150,
+            ..HostConfig::default()
+        };
+        merge(&mut own, &wanted).expect("merge");
+        assert_eq!((own.memory, own.memory_swap, own.cpu_shares), (150, 200, 5));
+        let too_much = HostConfig {
+            memory: 300,
+            ..HostConfig::default()
+        };
+        assert!(merge(&mut own, &too_much).is_err());
+    }
+
+    #[test]
+    fn auto_removed_containers_get_no_restart_policy() {
+        let mut own = HostConfig {
+            auto_remove: true,
+            ..HostConfig::default()
+        };
+        let mut wanted = HostConfig::default();
+        wanted.restart_policy.name = "always".into();
+        assert_eq!(
+            merge(&mut own, &wanted).expect_err("refused").to_string(),
+            "Restart policy cannot be updated because AutoRemove is enabled for the container"
+        );
+    }
+}

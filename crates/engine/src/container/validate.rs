@@ -1,0 +1,419 @@
+//! What is refused at create, in Docker's words (moby `daemon/container.go` and `daemon/daemon_unix.go`).
+
+use wharf_api::container::{Config, HealthConfig, HostConfig};
+
+use super::{restart_policy, signals};
+use crate::{Error, Result};
+
+/// Least memory limit.
+const MIN_MEMORY: i64 = 6 * 1024 * 1024;
+/// Longest host name the kernel takes.
+const MAX_HOSTNAME: usize = 64;
+/// Least duration of health checks, nanoseconds.
+const MIN_HEALTH: i64 = 1_000_000;
+
+/// What this host can do, as far as validation asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Abilities {
+    /// Number of CPUs.
+    pub cpus: i64,
+    /// AppArmor is active.
+    pub apparmor: bool,
+    /// cgroup v2.
+    pub cgroup_v2: bool,
+    /// Memory cgroups account swap.
+    pub swap: bool,
+}
+
+/// Checks and cleans the container's own configuration.
+pub fn config(config: &mut Config) -> Result<()> {
+    if !config.working_dir.is_empty() {
+        if !config.working_dir.starts_with('/') {
+            return Err(Error::invalid(format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                config.working_dir
+            )));
+        }
+        config.working_dir = clean(&config.working_dir);
+    }
+    if !config.stop_signal.is_empty() {
+        signals::parse(&config.stop_signal).map_err(|error| Error::invalid(error.to_string()))?;
+    }
+    if let Some(bad) = config
+        .env
+        .iter()
+        .flatten()
+        .find(|entry| entry.is_empty() || entry.starts_with('='))
+    {
+        return Err(Error::invalid(format!(
+            "invalid environment variable: {bad}"
+        )));
+    }
+    if let Some(health) = &config.healthcheck {
+        health_check(health)?;
+    }
+    if config.hostname.len() > MAX_HOSTNAME {
+        return Err(Error::invalid(format!(
+            "hostname {:?} is too long (maximum {MAX_HOSTNAME} bytes)",
+            config.hostname
+        )));
+    }
+    Ok(())
+}
+
+/// Go's `path.Clean` for absolute paths.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn health_check(health: &HealthConfig) -> Result<()> {
+    let durations = [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ];
+    if health.retries < 0 {
+        return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
+    }
+    match durations
+        .iter()
+        .find(|(_, ns)| *ns != 0 && *ns < MIN_HEALTH)
+    {
+        Some((name, _)) => Err(Error::invalid(format!(
+            "{name} in Healthcheck cannot be less than 1ms"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks the host configuration; gives warnings. Values that this host cannot honour are taken back, as Docker does.
+pub fn host_config(host: &mut HostConfig, can: Abilities) -> Result<Vec<String>> {
+    let restarts = !matches!(host.restart_policy.name.as_str(), "" | "no");
+    if host.auto_remove && restarts {
+        return Err(Error::invalid(
+            "can't create 'AutoRemove' container with restart policy",
+        ));
+    }
+    restart_policy::validate(&host.restart_policy).map_err(Error::invalid)?;
+    let mut warnings = resources(host, can, false)?;
+    modes(host)?;
+    security(host, can)?;
+    if host.network_mode == "host"
+        && host
+            .port_bindings
+            .as_ref()
+            .is_some_and(|ports| !ports.is_empty())
+    {
+        warnings.push("Published ports are discarded when using host network mode".into());
+    }
+    Ok(warnings)
+}
+
+fn modes(host: &HostConfig) -> Result<()> {
+    let joins = |mode: &str| {
+        mode.strip_prefix("container:")
+            .is_some_and(|name| !name.is_empty())
+    };
+    let ipc = host.ipc_mode.as_str();
+    if !matches!(ipc, "" | "none" | "private" | "host" | "shareable") && !joins(ipc) {
+        return Err(Error::invalid(format!("invalid IPC mode: {ipc}")));
+    }
+    let pid = host.pid_mode.as_str();
+    if !matches!(pid, "" | "host") && !joins(pid) {
+        return Err(Error::invalid(format!("invalid PID mode: {pid}")));
+    }
+    if !matches!(host.uts_mode.as_str(), "" | "host") {
+        return Err(Error::invalid(format!(
+            "invalid UTS mode: {}",
+            host.uts_mode
+        )));
+    }
+    if !matches!(host.cgroupns_mode.as_str(), "" | "private" | "host") {
+        return Err(Error::invalid(format!(
+            "invalid cgroup namespace mode: {}",
+            host.cgroupns_mode
+        )));
+    }
+    if !matches!(host.userns_mode.as_str(), "" | "host") {
+        return Err(Error::invalid(format!(
+            "invalid USER mode: {}",
+            host.userns_mode
+        )));
+    }
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(Error::invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        )));
+    }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!(
+            "invalid isolation '{}' on linux",
+            host.isolation
+        )));
+    }
+    if host.annotations.contains_key("") {
+        return Err(Error::invalid(
+            "invalid Annotations: the empty string is not permitted as an annotation key",
+        ));
+    }
+    Ok(())
+}
+
+fn security(host: &HostConfig, can: Abilities) -> Result<()> {
+    for option in host.security_opt.iter().flatten() {
+        let (key, value) = option
+            .split_once('=')
+            .or_else(|| option.split_once(':'))
+            .unwrap_or((option.as_str(), ""));
+        match key {
+            "no-new-privileges" | "writable-cgroups"
+                if matches!(value, "" | "true" | "false" | "1" | "0") => {}
+            "seccomp" | "disable" | "systempaths" => {}
+            "label" if value == "disable" => {}
+            "label" => {
+                return Err(Error::invalid(
+                    "SELinux is not supported on this host: label options cannot be used",
+                ));
+            }
+            "apparmor" if value == "unconfined" || can.apparmor => {}
+            "apparmor" => {
+                return Err(Error::invalid(format!(
+                    "AppArmor is not supported on this host: profile {value:?} cannot be used"
+                )));
+            }
+            _ => {
+                return Err(Error::invalid(format!(
+                    "invalid --security-opt 2: {option:?}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks resource limits. `update`: for a container that exists.
+pub fn resources(host: &mut HostConfig, can: Abilities, update: bool) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    memory(host, can, update, &mut warnings)?;
+    cpu(host, can)?;
+    if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
+        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
+        return Err(Error::invalid(
+            "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps",
+        ));
+    }
+    Ok(warnings)
+}
+
+fn memory(
+    host: &mut HostConfig,
+    can: Abilities,
+    update: bool,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    // Docker's CLI sends -1 for "not given".
+    if host.memory_swappiness == Some(-1) {
+        host.memory_swappiness = None;
+    }
+    if host.memory != 0 && host.memory < MIN_MEMORY {
+        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+    }
+    if host.memory > 0 && host.memory_swap != -1 && !can.swap {
+        warnings.push(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.".into(),
+        );
+        host.memory_swap = -1;
+    }
+    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
+        return Err(Error::invalid(
+            "Minimum memoryswap limit should be larger than memory limit, see usage",
+        ));
+    }
+    if host.memory == 0 && host.memory_swap > 0 && !update {
+        return Err(Error::invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        ));
+    }
+    if can.cgroup_v2 {
+        discard_v1_memory(host, warnings);
+    }
+    if let Some(swappiness) = host
+        .memory_swappiness
+        .filter(|value| !(0..=100).contains(value))
+    {
+        return Err(Error::invalid(format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        )));
+    }
+    if host.memory_reservation > 0 && host.memory_reservation < MIN_MEMORY {
+        return Err(Error::invalid("Minimum memory reservation allowed is 6MB"));
+    }
+    if host.memory > 0 && host.memory_reservation > 0 && host.memory < host.memory_reservation {
+        return Err(Error::invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ));
+    }
+    if host.oom_kill_disable == Some(true) && host.memory == 0 {
+        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
+    }
+    Ok(())
+}
+
+fn discard_v1_memory(host: &mut HostConfig, warnings: &mut Vec<String>) {
+    if host.memory_swappiness.take().is_some() {
+        warnings.push("Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.".into());
+    }
+    if host.oom_kill_disable.take() == Some(true) {
+        warnings
+            .push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+    }
+}
+
+fn cpu(host: &mut HostConfig, can: Abilities) -> Result<()> {
+    if host.nano_cpus > 0 && host.cpu_period > 0 {
+        return Err(Error::invalid(
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+        ));
+    }
+    if host.nano_cpus > 0 && host.cpu_quota > 0 {
+        return Err(Error::invalid(
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+        ));
+    }
+    if host.nano_cpus != 0 && !(0..=can.cpus * 1_000_000_000).contains(&host.nano_cpus) {
+        return Err(Error::invalid(format!(
+            "range of CPUs is from 0.01 to {0}.00, as there are only {0} CPUs available",
+            can.cpus
+        )));
+    }
+    if host.cpu_shares < 0 {
+        return Err(Error::invalid(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            host.cpu_shares
+        )));
+    }
+    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
+        return Err(Error::invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ));
+    }
+    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
+        return Err(Error::invalid(
+            "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+        ));
+    }
+    cpuset(&host.cpuset_cpus, can.cpus)
+}
+
+fn cpuset(text: &str, cpus: i64) -> Result<()> {
+    let invalid = || Error::invalid(format!("Invalid value {text} for cpuset cpus"));
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (i64, i64) = (
+            first.trim().parse().map_err(|_| invalid())?,
+            last.trim().parse().map_err(|_| invalid())?,
+        );
+        if first > last {
+            return Err(invalid());
+        }
+        if last >= cpus {
+            return Err(Error::invalid(format!(
+                "Requested CPUs are not available - requested {text}, available: 0-{}",
+                cpus - 1
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAN: Abilities = Abilities {
+        cpus: 2,
+        apparmor: false,
+        cgroup_v2: false,
+        swap: true,
+    };
+
+    fn refused(edit: impl FnOnce(&mut HostConfig)) -> String {
+        let mut host = HostConfig::default();
+        edit(&mut host);
+        host_config(&mut host, CAN).map_or_else(|error| error.to_string(), |_| "accepted".into())
+    }
+
+    #[test]
+    fn senseless_limits_are_refused_in_dockers_words() {
+        assert_eq!(
+            refused(|host| host.memory = 1),
+            "Minimum memory limit allowed is 6MB"
+        );
+        assert_eq!(
+            refused(|host| host.nano_cpus = 3_000_000_000),
+            "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
+        );
+        assert_eq!(
+            refused(|host| host.cpuset_cpus = "0-5".into()),
+            "Requested CPUs are not available - requested 0-5, available: 0-1"
+        );
+        assert_eq!(
+            refused(|host| host.cpuset_cpus = "x".into()),
+            "Invalid value x for cpuset cpus"
+        );
+        assert_eq!(
+            refused(|host| host.ipc_mode = "odd".into()),
+            "invalid IPC mode: odd"
+        );
+        assert_eq!(
+            refused(|host| host.pid_mode = "container:".into()),
+            "invalid PID mode: container:"
+        );
+        assert_eq!(
+            refused(|host| host.security_opt = Some(vec!["nope".into()])),
+            "invalid --security-opt 2: \"nope\""
+        );
+        assert_eq!(
+            refused(|host| {
+                host.auto_remove = true;
+                host.restart_policy.name = "always".into();
+            }),
+            "can't create 'AutoRemove' container with restart policy"
+        );
+        assert_eq!(refused(|host| host.memory = MIN_MEMORY), "accepted");
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_go_does() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/a//b/", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/../x", "/x"),
+        ] {
+            assert_eq!(clean(path), expected);
+        }
+        let mut relative = Config {
+            working_dir: "x".into(),
+            ..Config::default()
+        };
+        assert!(config(&mut relative).is_err());
+    }
+}

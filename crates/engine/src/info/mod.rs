@@ -1,0 +1,279 @@
+//! `GET /info` and `GET /version`.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use wharf_api::system::{
+    AddressPool, Commit, Component, IndexConfig, Info, PlatformName, Plugins, RegistryConfig,
+    Runtime, Version,
+};
+use wharf_api::version;
+
+use crate::container::stats::memory_total;
+use crate::container::status::Status;
+use crate::{Engine, Result, clock};
+
+impl Engine {
+    /// Facts about host and engine.
+    pub async fn info(&self) -> Result<Info> {
+        let mut info = Info {
+            id: self.id.clone(),
+            images: self.store.images().len() as u64,
+            driver: self.store.driver().name().into(),
+            driver_status: self
+                .store
+                .driver()
+                .status()
+                .into_iter()
+                .map(|(key, value)| [key, value])
+                .collect(),
+            plugins: plugins(),
+            debug: self.config.debug,
+            n_fd: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
+            n_goroutines: thread_count(),
+            n_events_listener: self.events.listeners() as u64,
+            system_time: clock::text(Some(clock::now_ns())),
+            logging_driver: self.config.log.kind.clone(),
+            cgroup_driver: self.config.cgroup_driver.clone(),
+            cgroup_version: self.host.cgroup.version().into(),
+            registry_config: Some(registry_config()),
+            index_server_address: "https://index.docker.io/v1/".into(),
+            docker_root_dir: self.config.data_root.display().to_string(),
+            labels: self.config.labels.clone(),
+            experimental_build: self.config.experimental,
+            server_version: version::ENGINE.into(),
+            runtimes: runtimes(),
+            default_runtime: self.config.default_runtime.clone(),
+            live_restore_enabled: self.config.live_restore,
+            init_binary: self.config.init_binary.clone(),
+            containerd_commit: Commit::default(),
+            runc_commit: Commit::default(),
+            init_commit: Commit::default(),
+            security_options: self.security_options(),
+            default_address_pools: self.address_pools(),
+            ..Info::default()
+        };
+        self.fill_host(&mut info);
+        self.fill_abilities(&mut info);
+        self.fill_states(&mut info);
+        [info.http_proxy, info.https_proxy, info.no_proxy] = self.config.proxies.clone();
+        Ok(info)
+    }
+
+    fn fill_host(&self, info: &mut Info) {
+        let uname = rustix::system::uname();
+        info.kernel_version = uname.release().to_string_lossy().into_owned();
+        info.architecture = uname.machine().to_string_lossy().into_owned();
+        info.name = uname.nodename().to_string_lossy().into_owned();
+        info.os_type = "linux".into();
+        let release = fs::read_to_string("/etc/os-release")
+            .or_else(|_| fs::read_to_string("/usr/lib/os-release"))
+            .unwrap_or_default();
+        info.operating_system = os_field(&release, "PRETTY_NAME").unwrap_or_else(|| "Linux".into());
+        info.os_version = os_field(&release, "VERSION_ID").unwrap_or_default();
+        info.n_cpu = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        info.mem_total = i64::try_from(memory_total()).unwrap_or(i64::MAX);
+    }
+
+    fn fill_abilities(&self, info: &mut Info) {
+        let has = |controller: &str| self.host.cgroup.has(controller);
+        let v1 = self.host.cgroup.version() == "1";
+        info.memory_limit = has("memory");
+        info.swap_limit = self.host.features.swap_accounting;
+        info.cpu_cfs_period = has("cpu");
+        info.cpu_cfs_quota = has("cpu");
+        info.cpu_shares = has("cpu");
+        info.cpu_set = has("cpuset");
+        info.pids_limit = has("pids");
+        info.oom_kill_disable = v1 && has("memory");
+        info.ipv4_forwarding = is_on("/proc/sys/net/ipv4/ip_forward");
+        info.warnings = Some(warnings(info));
+        info.bridge_nf_iptables = Some(is_on("/proc/sys/net/bridge/bridge-nf-call-iptables"));
+        info.bridge_nf_ip6tables = Some(is_on("/proc/sys/net/bridge/bridge-nf-call-ip6tables"));
+    }
+
+    fn fill_states(&self, info: &mut Info) {
+        for container in self.containers.all() {
+            info.containers += 1;
+            match container.status() {
+                Status::Running | Status::Restarting => info.containers_running += 1,
+                Status::Paused => info.containers_paused += 1,
+                _ => info.containers_stopped += 1,
+            }
+        }
+    }
+
+    fn security_options(&self) -> Vec<String> {
+        let features = self.host.features;
+        let private_cgroups = match &self.config.cgroupns_mode {
+            Some(mode) => mode == "private",
+            None => self.host.cgroup.version() == "2",
+        };
+        [
+            (features.apparmor, "name=apparmor"),
+            (features.seccomp, "name=seccomp,profile=builtin"),
+            (
+                features.cgroup_namespaces && private_cgroups,
+                "name=cgroupns",
+            ),
+            (self.config.no_new_privileges, "name=no-new-privileges"),
+        ]
+        .into_iter()
+        .filter_map(|(active, name)| active.then(|| name.to_owned()))
+        .collect()
+    }
+
+    fn address_pools(&self) -> Vec<AddressPool> {
+        let pools = self.config.network.default_address_pools.iter();
+        pools
+            .map(|(base, size)| AddressPool {
+                base: base.clone(),
+                size: *size,
+            })
+            .collect()
+    }
+
+    /// What answers here.
+    pub async fn version(&self) -> Result<Version> {
+        let kernel = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        let arch = wharf_spec::platform::Platform::host().architecture;
+        let details = [
+            ("ApiVersion", version::MAX.to_string()),
+            ("Arch", arch.clone()),
+            ("BuildTime", String::new()),
+            ("Experimental", self.config.experimental.to_string()),
+            ("GitCommit", String::new()),
+            ("GoVersion", String::new()),
+            ("KernelVersion", kernel.clone()),
+            ("MinAPIVersion", version::MIN.to_string()),
+            ("Os", "linux".to_owned()),
+        ];
+        let engine = Component {
+            name: "Engine".into(),
+            version: version::ENGINE.into(),
+            details: details
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        };
+        let wharf = Component {
+            name: "wharf".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            details: BTreeMap::new(),
+        };
+        Ok(Version {
+            platform: PlatformName {
+                name: "Wharf".into(),
+            },
+            components: vec![engine, wharf],
+            version: version::ENGINE.into(),
+            api_version: version::MAX.to_string(),
+            min_api_version: version::MIN.to_string(),
+            os: "linux".into(),
+            arch,
+            kernel_version: kernel,
+            experimental: self.config.experimental,
+            ..Version::default()
+        })
+    }
+}
+
+fn plugins() -> Plugins {
+    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    Plugins {
+        volume: list(&["local"]),
+        network: list(&["bridge", "host", "null"]),
+        authorization: None,
+        log: list(&["json-file"]),
+    }
+}
+
+fn runtimes() -> BTreeMap<String, Runtime> {
+    let runtime = Runtime {
+        path: "runc".into(),
+        ..Runtime::default()
+    };
+    [
+        ("io.containerd.runc.v2".to_owned(), runtime.clone()),
+        ("runc".to_owned(), runtime),
+    ]
+    .into()
+}
+
+fn registry_config() -> RegistryConfig {
+    let hub = IndexConfig {
+        name: "docker.io".into(),
+        mirrors: Vec::new(),
+        secure: true,
+        official: true,
+    };
+    RegistryConfig {
+        insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
+        index_configs: [("docker.io".to_owned(), hub)].into(),
+        mirrors: None,
+    }
+}
+
+/// What this host lacks, in Docker's words.
+fn warnings(info: &Info) -> Vec<String> {
+    [
+        (info.memory_limit, "WARNING: No memory limit support"),
+        (info.swap_limit, "WARNING: No swap limit support"),
+        (info.cpu_cfs_period, "WARNING: No cpu cfs period support"),
+        (info.cpu_cfs_quota, "WARNING: No cpu cfs quota support"),
+        (info.cpu_shares, "WARNING: No cpu shares support"),
+        (info.cpu_set, "WARNING: No cpuset support"),
+        (info.ipv4_forwarding, "WARNING: IPv4 forwarding is disabled"),
+    ]
+    .into_iter()
+    .filter_map(|(there, text)| (!there).then(|| text.to_owned()))
+    .collect()
+}
+
+fn is_on(path: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+}
+
+fn thread_count() -> u64 {
+    fs::read_dir("/proc/self/task").map_or(0, |entries| entries.count() as u64)
+}
+
+/// A value of os-release(5), unquoted.
+fn os_field(text: &str, key: &str) -> Option<String> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(
+        value
+            .trim_matches(|quote| quote == '"' || quote == '\'')
+            .to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn os_release_is_read() {
+        let text = "NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID='12'\n";
+        assert_eq!(
+            os_field(text, "PRETTY_NAME").as_deref(),
+            Some("Debian GNU/Linux 12 (bookworm)")
+        );
+        assert_eq!(os_field(text, "VERSION_ID").as_deref(), Some("12"));
+        assert_eq!(os_field(text, "VERSION"), None);
+    }
+
+    #[test]
+    fn missing_abilities_are_warned_of() {
+        let info = Info {
+            memory_limit: true,
+            ..Info::default()
+        };
+        assert_eq!(warnings(&info).len(), 6);
+    }
+}

@@ -1,0 +1,122 @@
+//! Starting an engine: everything it needs side by side, then the containers it finds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wharf_network::{Endpoint, NetworkConfig, NetworkManager, NetworkRecord};
+use wharf_runtime::client::Spawner;
+use wharf_runtime::host::HostFacts;
+use wharf_store::{Store, StoreConfig};
+
+use crate::container::record::{Record, State};
+use crate::container::registry::Registry;
+use crate::events::EventBus;
+use crate::exec::Execs;
+use crate::state::{ContainerRow, Database, Table};
+use crate::volumes::Volumes;
+use crate::{Engine, EngineConfig, Error, Result, blocking, ids};
+
+type Row = ContainerRow<Record, State>;
+
+impl Engine {
+    /// Opens an engine over its data root. Containers that outlived an earlier engine are found again before this returns.
+    pub async fn open(config: EngineConfig) -> Result<Arc<Engine>> {
+        make_directories(&config)?;
+        let database = Arc::new(Database::open(&config.data_root.join("wharf.db"))?);
+        let rows: Vec<Row> = database.load_containers()?;
+        let spawner = Spawner::start(&config.binary);
+        let store = open_store(config.data_root.clone());
+        let network = open_network(
+            config.network.clone(),
+            database.clone(),
+            endpoints_in_use(&rows),
+        );
+        let (spawner, store, network) = tokio::join!(spawner, store, network);
+        let spawner = spawner.map_err(|error| Error::caused("start the spawner", error))?;
+        let host = HostFacts::probe().map_err(|error| Error::caused("read the host", error))?;
+        let volumes = Volumes::open(config.data_root.join("volumes"), database.clone())?;
+        let id = identity(&database)?;
+        let (store, network) = (store?, network?);
+        let engine = Arc::new_cyclic(|this| Engine {
+            id,
+            host,
+            events: EventBus::default(),
+            database,
+            store: Arc::new(store),
+            network: Arc::new(network),
+            spawner,
+            containers: Registry::default(),
+            execs: Execs::default(),
+            volumes: Arc::new(volumes),
+            this: this.clone(),
+            config,
+        });
+        engine.restore(rows).await?;
+        Ok(engine)
+    }
+}
+
+fn make_directories(config: &EngineConfig) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let make = |path: &Path, mode: u32| {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .map_err(|error| Error::caused(&format!("create {}", path.display()), error))
+    };
+    make(&config.data_root, 0o710)?;
+    make(&config.data_root.join("containers"), 0o710)?;
+    make(&config.exec_root, 0o711)?;
+    make(&config.exec_root.join("monitor"), 0o711)
+}
+
+async fn open_store(data_root: std::path::PathBuf) -> Result<Store> {
+    blocking(move || Ok(Store::open(StoreConfig { data_root })?)).await
+}
+
+/// Opens the networks and stores those that are new.
+async fn open_network(
+    config: NetworkConfig,
+    database: Arc<Database>,
+    in_use: Vec<Endpoint>,
+) -> Result<NetworkManager> {
+    blocking(move || {
+        let known: Vec<NetworkRecord> = database.load_documents(Table::Networks)?;
+        let ids: Vec<String> = known.iter().map(|record| record.id.clone()).collect();
+        let manager = NetworkManager::open(config, known, in_use)?;
+        for record in manager.networks() {
+            if !ids.contains(&record.id) {
+                database.save_document(Table::Networks, &record.id, &record)?;
+            }
+        }
+        Ok(manager)
+    })
+    .await
+}
+
+fn endpoints_in_use(rows: &[Row]) -> Vec<Endpoint> {
+    let running = rows.iter().filter(|row| row.state.status.is_running());
+    running
+        .flat_map(|row| row.state.endpoints.clone())
+        .collect()
+}
+
+/// The engine's own id, made at its first start: a UUID's form, as dockerd's.
+fn identity(database: &Database) -> Result<String> {
+    const KEY: &str = "engine-id";
+    if let Some(id) = database.fact(KEY)? {
+        return Ok(id);
+    }
+    let hex = ids::random();
+    let id = format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..32]
+    );
+    database.save_fact(KEY, &id)?;
+    Ok(id)
+}
