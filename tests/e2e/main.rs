@@ -1,1 +1,30 @@
-fn main() {}
+//! What users of a container engine rely on, tried through the stock `docker` CLI and raw HTTP. One file per subject, one behaviour per test.
+//!
+//! Run by `cargo xtask test`. `WHARF_E2E_DAEMON=dockerd` runs the same tests against an installed dockerd: that is how they were proven.
+
+#![allow(missing_docs)]
+
+mod attach;
+mod bad_input;
+mod debian;
+mod errors;
+mod events;
+mod exec;
+mod exit_codes;
+mod first_command;
+mod images;
+mod inspect;
+mod isolation;
+mod layers;
+mod leaks;
+mod lifecycle;
+mod limits;
+mod logs;
+mod network;
+mod ps;
+mod run;
+mod sdk;
+mod survival;
+mod system;
+mod tty;
+mod wait;
