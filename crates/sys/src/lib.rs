@@ -9,5 +9,6 @@ pub mod mount;
 pub mod netns;
 pub mod process;
 pub mod seccomp;
+pub mod signal_watch;
 pub mod tty;
 pub mod xattr;

@@ -1,0 +1,91 @@
+//! Where the daemon is: `unix:///run/wharf/wharf.sock`, `tcp://host:port`.
+
+use std::path::PathBuf;
+
+/// The socket a daemon listens on when nobody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/wharf/wharf.sock";
+/// The port of `tcp://host` without one.
+const DEFAULT_PORT: u16 = 2375;
+
+/// A daemon's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A socket in the file system.
+    Unix(PathBuf),
+    /// `host:port`, not resolved yet.
+    Tcp(String),
+}
+
+impl Endpoint {
+    /// Reads the value of `--host` or `DOCKER_HOST`.
+    ///
+    /// # Errors
+    /// Docker's text for an address that cannot be used.
+    pub fn parse(host: &str) -> Result<Endpoint, String> {
+        let Some((scheme, rest)) = host.split_once("://") else {
+            return Err(format!("unable to parse docker host `{host}`"));
+        };
+        match scheme {
+            "unix" if rest.is_empty() => Ok(Endpoint::Unix(DEFAULT_SOCKET.into())),
+            "unix" => Ok(Endpoint::Unix(rest.into())),
+            "tcp" | "http" => Ok(Endpoint::Tcp(with_port(rest.trim_end_matches('/')))),
+            _ => Err(format!(
+                "unsupported protocol scheme {scheme:?} in {host:?}"
+            )),
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+            Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+fn with_port(address: &str) -> String {
+    let has_port = match address.rsplit_once(':') {
+        Some((host, port)) => !port.is_empty() && !(host.starts_with('[') && !host.ends_with(']')),
+        None => false,
+    };
+    let address = if address.is_empty() {
+        "localhost"
+    } else {
+        address
+    };
+    if has_port {
+        address.to_owned()
+    } else {
+        format!("{}:{DEFAULT_PORT}", address.trim_end_matches(':'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_forms_of_docker_host() {
+        for (given, expected) in [
+            ("unix:///tmp/x.sock", Some("unix:///tmp/x.sock")),
+            ("unix://", Some("unix:///run/wharf/wharf.sock")),
+            ("tcp://127.0.0.1:2375", Some("tcp://127.0.0.1:2375")),
+            ("tcp://example", Some("tcp://example:2375")),
+            ("tcp://[::1]", Some("tcp://[::1]:2375")),
+            ("tcp://[::1]:99", Some("tcp://[::1]:99")),
+            ("/tmp/x.sock", None),
+            ("ssh://me@there", None),
+        ] {
+            assert_eq!(
+                Endpoint::parse(given)
+                    .ok()
+                    .map(|e| e.to_string())
+                    .as_deref(),
+                expected,
+                "{given}"
+            );
+        }
+    }
+}

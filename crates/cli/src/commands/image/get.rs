@@ -1,0 +1,98 @@
+//! Getting an image that is not here.
+
+use super::progress::{self, To};
+use super::reference;
+use crate::client::request::Request;
+use crate::failure::Failure;
+use crate::hello;
+use crate::print;
+use crate::session::Session;
+
+/// Asks the daemon to pull the image. When no registry can be asked and it is `hello-world`, the one that is built in
+/// is loaded, so that the first command anyone types works on a machine without a network.
+///
+/// # Errors
+/// The registry or the daemon refuses.
+pub fn get(session: &Session, name: &str, platform: &str, quiet: bool) -> Result<(), Failure> {
+    let result = pull(
+        session,
+        name,
+        platform,
+        if quiet { To::Nowhere } else { To::Stderr },
+    );
+    match result {
+        Err(failure) if is_hello_world(name) && no_registry_answered(&failure.message) => {
+            print::error_line("no registry answered: using the hello-world image built into wharf");
+            load_hello(session)
+        }
+        other => other,
+    }
+}
+
+/// Asks the daemon to pull.
+///
+/// # Errors
+/// The registry or the daemon refuses.
+pub fn pull(session: &Session, name: &str, platform: &str, to: To) -> Result<(), Failure> {
+    let (repository, tag) = reference::split(name);
+    let (repository, tag) = match repository.split_once('@') {
+        Some((repository, digest)) => (repository, digest),
+        None => (repository, if tag.is_empty() { "latest" } else { tag }),
+    };
+    let request = Request::post("/images/create")
+        .query("fromImage", repository)
+        .query("tag", tag)
+        .query_if(!platform.is_empty(), "platform", platform);
+    let mut response = session.client.send(request)?;
+    progress::show(&mut response.body, to)?;
+    session.client.keep(response.body);
+    Ok(())
+}
+
+fn is_hello_world(name: &str) -> bool {
+    reference::with_tag(name) == "hello-world:latest"
+}
+
+/// A registry that was asked says so by the words of its refusal; everything else is that none could be.
+fn no_registry_answered(message: &str) -> bool {
+    const ANSWERED: [&str; 6] = [
+        "pull access denied",
+        "manifest unknown",
+        "not found: manifest",
+        "repository does not exist",
+        "unauthorized",
+        "toomanyrequests",
+    ];
+    !ANSWERED.iter().any(|text| message.contains(text))
+}
+
+fn load_hello(session: &Session) -> Result<(), Failure> {
+    let archive = hello::archive()?;
+    let mut bytes = archive.as_slice();
+    let request = Request::post("/images/load")
+        .query("quiet", "1")
+        .stream(&mut bytes, "application/x-tar");
+    let mut response = session.client.send(request)?;
+    progress::show(&mut response.body, To::Nowhere)?;
+    session.client.keep(response.body);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_refuses_has_answered() {
+        assert!(!no_registry_answered(
+            "pull access denied for hello-world, repository does not exist"
+        ));
+        assert!(no_registry_answered(
+            "Get \"https://registry-1.docker.io/v2/\": dial tcp: no such host"
+        ));
+        assert!(
+            is_hello_world("hello-world") && is_hello_world("docker.io/library/hello-world:latest")
+        );
+        assert!(!is_hello_world("hello-world:linux") && !is_hello_world("me/hello-world"));
+    }
+}
