@@ -176,24 +176,53 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Shows `text` as this process's command line. Its bytes must stay alive and unmoved for the process's life.
+/// Shows `text` (arguments, each ended by NUL) as this process's command line.
+///
+/// With `CAP_SYS_RESOURCE` the kernel is pointed at the text; without, it is copied over the original arguments, cut
+/// to their length. For a forked child that no longer reads its arguments.
 pub fn set_command_line(text: &'static [u8]) -> io::Result<()> {
+    point_command_line(text).or_else(|_| overwrite_command_line(text))
+}
+
+fn point_command_line(text: &'static [u8]) -> io::Result<()> {
     let start = text.as_ptr() as libc::c_ulong;
     let end = start + text.len() as libc::c_ulong;
-    // The kernel wants start <= end at each step, whatever the old values were.
-    let order = [
-        (libc::PR_SET_MM_ARG_END, end),
-        (libc::PR_SET_MM_ARG_START, start),
-        (libc::PR_SET_MM_ARG_END, end),
-    ];
-    let mut last = Ok(());
-    for (field, value) in order {
+    // The kernel wants start <= end at each step, and the text may lie on either side of the old arguments.
+    let set = |field: libc::c_int, value: libc::c_ulong| {
         // SAFETY: the kernel reads this memory only to show it; `text` is 'static.
-        last = check(
-            unsafe { libc::prctl(libc::PR_SET_MM, field as libc::c_ulong, value, 0, 0) }.into(),
-        );
+        check(unsafe { libc::prctl(libc::PR_SET_MM, field as libc::c_ulong, value, 0, 0) }.into())
+    };
+    match set(libc::PR_SET_MM_ARG_START, start) {
+        Ok(()) => set(libc::PR_SET_MM_ARG_END, end),
+        Err(_) => {
+            set(libc::PR_SET_MM_ARG_END, end).and_then(|()| set(libc::PR_SET_MM_ARG_START, start))
+        }
     }
-    last
+}
+
+fn overwrite_command_line(text: &[u8]) -> io::Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+    // After the name, which may hold anything, come fields 3 and up; arguments are fields 48 and 49, proc(5).
+    let fields = stat.rsplit_once(')').ok_or_else(invalid)?.1;
+    let mut fields = fields.split_whitespace().skip(45).map(str::parse::<usize>);
+    let (Some(Ok(start)), Some(Ok(end))) = (fields.next(), fields.next()) else {
+        return Err(invalid());
+    };
+    let length = end
+        .checked_sub(start)
+        .filter(|l| *l > 1 && start != 0)
+        .ok_or_else(invalid)?;
+    let shown = text.len().min(length - 1);
+    // SAFETY: the kernel reported this as our own argument area, mapped and writable for the process's whole life.
+    // Nobody else reads or writes it: the process has one thread and is past reading its arguments. The last byte
+    // stays NUL.
+    unsafe {
+        let area = start as *mut u8;
+        std::ptr::write_bytes(area, 0, length);
+        std::ptr::copy_nonoverlapping(text.as_ptr(), area, shown);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

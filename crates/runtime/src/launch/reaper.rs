@@ -10,8 +10,16 @@ use super::user::Identity;
 use super::{LaunchError, errno_text, program};
 use crate::plan::ProcessPlan;
 
-/// What `ps` shows, as Docker's own init does.
-const COMMAND_LINE: &[u8] = b"/sbin/docker-init\0--\0";
+/// What `ps` shows, as Docker's own init does: its name, then the program.
+fn command_line(args: &[String]) -> &'static [u8] {
+    let mut text = String::from("/sbin/docker-init\0--\0");
+    for arg in args {
+        text.push_str(arg);
+        text.push('\0');
+    }
+    // Shown by the kernel for as long as this process lives.
+    text.leak().as_bytes()
+}
 
 /// Signals that are about this process itself and not passed on (as tini: faults, terminal stops, children).
 const OWN_SIGNALS: [i32; 9] = [
@@ -38,7 +46,7 @@ pub(super) fn run(plan: &ProcessPlan, identity: &Identity, reporter: Reporter) -
         }
         Ok(child) => {
             drop(reporter);
-            let _ = wharf_sys::process::set_command_line(COMMAND_LINE);
+            let _ = wharf_sys::process::set_command_line(command_line(&plan.args));
             let _ = rustix::thread::set_name(c"docker-init");
             let code = match program::become_like(plan, identity) {
                 Ok(()) => reap_until(child),

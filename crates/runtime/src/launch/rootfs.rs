@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
@@ -116,22 +116,18 @@ fn overlay_by_option_string(
         work,
         options,
     );
-    let mut open = Vec::new();
+    let mut opened = Vec::new();
     if data.len() > MAX_MOUNT_DATA {
         for layer in lower {
-            open.push(rustix::fs::open(
-                *layer,
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?);
+            opened.push(open(*layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
         }
-        let numbers: Vec<String> = open
+        let numbers: Vec<String> = opened
             .iter()
             .map(|fd| std::os::fd::AsRawFd::as_raw_fd(fd).to_string())
             .collect();
         data = option_string(&numbers, upper, work, options);
     }
-    chdir(if open.is_empty() {
+    chdir(if opened.is_empty() {
         base
     } else {
         Path::new("/proc/self/fd")
@@ -213,9 +209,16 @@ pub(super) fn attach(rootfs: OwnedFd) -> Result<Root, LaunchError> {
 /// Makes the working directory (the attached root) the mount namespace's root. The old root is stacked on "."
 /// and then detached, so nothing has to be created inside the image.
 pub(super) fn enter(root: &Root, propagation: Option<Propagation>) -> Result<(), LaunchError> {
+    let old = open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step("open old root")?;
     fchdir(root.as_fd()).step("enter new root")?;
     pivot_root(".", ".").step("pivot_root")?;
-    // "." is now the old root, on top of the new one. Our unmount must not travel to the host.
+    // "." is still the new root, below the old one. Our unmount must not travel to the host.
+    fchdir(&old).step("return to old root")?;
     mount_change(
         ".",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,

@@ -1,14 +1,15 @@
 //! A test bed: a busybox root, Docker's default spec, and a way to run one and read its output.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, WaitOptions};
 use serde_json::{Value, json};
+use wharf_runtime::cgroup::CgroupPath;
 use wharf_runtime::host::HostFacts;
 use wharf_runtime::launch::{LaunchError, LaunchStdio, Launched, launch, launch_exec};
 use wharf_runtime::plan::{
@@ -16,10 +17,10 @@ use wharf_runtime::plan::{
 };
 use wharf_spec::rootfs::RootfsMount;
 
-const APPLETS: [&str; 30] = [
+const APPLETS: [&str; 32] = [
     "sh", "cat", "ls", "id", "env", "mount", "hostname", "true", "false", "sleep", "pwd", "echo",
     "touch", "stat", "ps", "tty", "stty", "kill", "grep", "mkdir", "readlink", "dd", "head",
-    "chroot", "unshare", "ulimit", "sync", "wc", "test", "mknod",
+    "chroot", "unshare", "ulimit", "sync", "wc", "test", "mknod", "cut", "tr",
 ];
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -33,6 +34,11 @@ pub fn cannot_run() -> Option<&'static str> {
         return Some("no /bin/busybox (install busybox-static)");
     }
     None
+}
+
+/// Whether this host has the unified hierarchy only.
+pub fn is_v2() -> bool {
+    HostFacts::probe().expect("host facts").cgroup.version() == "2"
 }
 
 /// One container's directories and spec. Everything is removed at the end.
@@ -101,6 +107,14 @@ impl Bed {
     pub fn plan(&self) -> ContainerPlan {
         let spec = serde_json::from_value(self.spec.clone()).expect("valid spec");
         plan(&spec, self.extra.clone(), &self.host).expect("plannable")
+    }
+
+    /// The container's cgroup directories.
+    pub fn cgroup_dirs(&self) -> Vec<PathBuf> {
+        match self.plan().cgroup.path {
+            CgroupPath::V1(dirs) => dirs.into_iter().map(|d| d.dir).collect(),
+            CgroupPath::V2(dir) => vec![dir],
+        }
     }
 
     pub fn start(&self, stdio: LaunchStdio) -> Result<Launched, LaunchError> {
@@ -176,8 +190,15 @@ impl Streams {
         }
     }
 
-    pub fn write(&mut self, text: &str) {
-        self.stdin.write_all(text.as_bytes()).expect("writable");
+    /// Reads up to and including `end`.
+    pub fn read_until(&mut self, end: &str) -> String {
+        let mut seen = String::new();
+        let mut byte = [0];
+        while !seen.ends_with(end) {
+            self.stdout.read_exact(&mut byte).expect("more output");
+            seen.push(char::from(byte[0]));
+        }
+        seen
     }
 }
 
@@ -220,6 +241,7 @@ fn make_root(root: &Path) {
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet)).expect("applet");
     }
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod");
     let passwd = "root:x:0:0:root:/root:/bin/sh\nworker:x:1000:1000::/home/worker:/bin/sh\n";
     fs::write(root.join("etc/passwd"), passwd).expect("passwd");
     fs::write(
