@@ -24,7 +24,7 @@ pub struct Output {
 pub struct Running {
     child: Child,
     what: String,
-    readers: Option<(JoinHandle<Vec<u8>>, JoinHandle<Vec<u8>>)>,
+    readers: Option<[JoinHandle<Vec<u8>>; 2]>,
 }
 
 impl Running {
@@ -42,7 +42,7 @@ impl Running {
         Running {
             child,
             what,
-            readers: Some((out, err)),
+            readers: Some([out, err]),
         }
     }
 
@@ -87,7 +87,7 @@ impl Running {
         let status = wait_for(&what, LONG * 2, || {
             self.child.try_wait().expect("wait for a child")
         });
-        let (out, err) = self.readers.take().expect("taken once, here");
+        let [out, err] = self.readers.take().expect("taken once, here");
         Output {
             code: exit_code(status),
             stdout: text(out),

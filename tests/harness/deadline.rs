@@ -12,14 +12,24 @@ const PACE: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// When `limit` passes first; the message says what was waited for.
-pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
+    wait_for_paced(what, limit, PACE, look)
+}
+
+/// The same, looking as often as `pace` says.
+pub fn wait_for_paced<T>(
+    what: &str,
+    limit: Duration,
+    pace: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
     let end = Instant::now() + limit;
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < end, "waited {limit:?} in vain for {what}");
-        std::thread::sleep(PACE);
+        std::thread::sleep(pace);
     }
 }
 

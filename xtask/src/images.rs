@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use wharf_e2e::archive::Image;
 use wharf_e2e::images;
 
-use crate::run::run;
+use crate::run::{output, run};
 
 /// Makes what is not there yet.
 pub(crate) fn ensure(dir: &Path) -> Result<()> {
@@ -36,9 +36,12 @@ fn debian(dir: &Path) -> Result<Image> {
     let root = dir.join("debian.root");
     let tar = dir.join("debian.root.tar");
     remove_dir(&root)?;
-    run(Command::new("debootstrap")
-        .args(["--variant=minbase", "bookworm"])
-        .arg(&root))?;
+    eprintln!("making a Debian root file system, half a minute");
+    output(
+        Command::new("debootstrap")
+            .args(["--variant=minbase", "bookworm"])
+            .arg(&root),
+    )?;
     for cache in ["var/cache/apt/archives", "var/lib/apt/lists", "var/log"] {
         empty_dir(&root.join(cache))?;
     }

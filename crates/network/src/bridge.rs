@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::error::NetworkError;
-use crate::firewall::NetworkRules;
+use crate::firewall::{NetworkRules, PortRule};
 use crate::ipam::{AddressPool, Refusal};
 use crate::link::{BridgePlan, EndpointPlan, Inside, Veth};
 use crate::name::{Mac, random_id, random_veth};
 use crate::option;
-use crate::record::{Endpoint, EndpointRequest, NetworkRecord};
+use crate::ports::Ports;
+use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping};
 
 /// A bridge network at work.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Bridge {
     pool: AddressPool,
     gateway: Ipv4Addr,
     fixed_addresses: bool,
+    /// Where ports are published that name no address of the host.
+    host_binding: Ipv4Addr,
 }
 
 /// An attachment decided upon: the endpoint and how to make it.
@@ -29,6 +32,31 @@ pub(crate) struct Bridge {
 pub(crate) struct Attachment {
     pub(crate) endpoint: Endpoint,
     pub(crate) plan: EndpointPlan,
+    pub(crate) bridge_name: String,
+}
+
+impl Attachment {
+    /// What the firewall must translate.
+    pub(crate) fn port_rules(&self) -> impl Iterator<Item = PortRule> {
+        port_rules(&self.endpoint)
+    }
+}
+
+/// The published ports of an endpoint as the firewall sees them.
+pub(crate) fn port_rules(endpoint: &Endpoint) -> impl Iterator<Item = PortRule> {
+    endpoint
+        .ports
+        .iter()
+        .filter_map(|mapping| match (endpoint.address, mapping.host_address) {
+            (Some(IpAddr::V4(address)), IpAddr::V4(host_address)) => Some(PortRule {
+                protocol: mapping.protocol,
+                host_address,
+                host_port: mapping.host_port,
+                address,
+                port: mapping.container_port,
+            }),
+            _ => None,
+        })
 }
 
 impl Bridge {
@@ -86,6 +114,7 @@ impl Bridge {
             pool,
             gateway,
             fixed_addresses: record.ipam.user_chosen,
+            host_binding: host_binding(record)?,
         })
     }
 
@@ -105,12 +134,13 @@ impl Bridge {
         }
     }
 
-    /// Decides on an attachment; the address is taken when this returns.
+    /// Decides on an attachment; address and ports are taken when this returns.
     pub(crate) fn plan_attachment(
         &mut self,
         record: &NetworkRecord,
         request: &EndpointRequest,
         interface: &Interface,
+        ports: &mut Ports,
     ) -> Result<Attachment, NetworkError> {
         let wished_mac = request
             .mac
@@ -118,43 +148,81 @@ impl Bridge {
             .filter(|mac| !mac.is_empty())
             .map(parse_mac)
             .transpose()?;
-        let address = self.take_address(record, request.address)?;
+        let published = self.take_ports(record, request, ports)?;
+        let address = self
+            .take_address(record, request.address)
+            .inspect_err(|_| {
+                published.iter().for_each(|mapping| ports.release(mapping));
+            })?;
         let mac = wished_mac.unwrap_or_else(|| Mac::for_address(Some(address)));
-        let prefix_len = self.subnet().prefix_len();
-        let host_name = random_veth();
         let gateway = (!record.internal).then_some(IpAddr::V4(self.gateway));
         let endpoint = Endpoint {
             endpoint_id: random_id(),
             network_id: record.id.clone(),
             network_name: record.name.clone(),
             address: Some(address),
-            prefix_len,
+            prefix_len: self.subnet().prefix_len(),
             gateway,
             mac: mac.to_string(),
-            host_interface: host_name.clone(),
-            ports: Vec::new(),
+            host_interface: random_veth(),
+            ports: published,
         };
-        let veth = Veth {
-            host_name,
-            bridge_index: self.index,
-            mtu: self.plan.mtu,
-            inside_name: format!("eth{}", interface.number),
-            mac,
-        };
-        let address =
-            IpNet::new(address, prefix_len).expect("the length comes from a valid subnet");
-        let inside = Inside {
-            index: interface.index,
-            addresses: vec![address],
-            gateways: gateway
-                .filter(|_| interface.default_route)
-                .into_iter()
-                .collect(),
-        };
+        let plan = self.plan_links(&endpoint, address, mac, interface);
         Ok(Attachment {
             endpoint,
-            plan: EndpointPlan { veth, inside },
+            plan,
+            bridge_name: self.plan.name.clone(),
         })
+    }
+
+    fn plan_links(
+        &self,
+        endpoint: &Endpoint,
+        address: IpAddr,
+        mac: Mac,
+        interface: &Interface,
+    ) -> EndpointPlan {
+        let address =
+            IpNet::new(address, endpoint.prefix_len).expect("the length comes from a valid subnet");
+        EndpointPlan {
+            veth: Veth {
+                host_name: endpoint.host_interface.clone(),
+                bridge_index: self.index,
+                mtu: self.plan.mtu,
+                inside_name: format!("eth{}", interface.number),
+                mac,
+                hairpin: !endpoint.ports.is_empty(),
+            },
+            inside: Inside {
+                index: interface.index,
+                addresses: vec![address],
+                gateways: endpoint
+                    .gateway
+                    .filter(|_| interface.default_route)
+                    .into_iter()
+                    .collect(),
+            },
+        }
+    }
+
+    /// All ports, or none. Nothing is published from an internal network, as in Docker.
+    fn take_ports(
+        &self,
+        record: &NetworkRecord,
+        request: &EndpointRequest,
+        ports: &mut Ports,
+    ) -> Result<Vec<PortMapping>, NetworkError> {
+        let mut taken = Vec::new();
+        for wanted in request.ports.iter().filter(|_| !record.internal) {
+            match ports.take(wanted, self.host_binding) {
+                Ok(mapping) => taken.push(mapping),
+                Err(error) => {
+                    taken.iter().for_each(|mapping| ports.release(mapping));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(taken)
     }
 
     /// Gives the endpoint's address back.
@@ -212,6 +280,13 @@ fn parse_mac(text: &str) -> Result<Mac, NetworkError> {
 fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, NetworkError> {
     text.parse()
         .map_err(|_| NetworkError::Invalid(format!("invalid {what}: {text}")))
+}
+
+fn host_binding(record: &NetworkRecord) -> Result<Ipv4Addr, NetworkError> {
+    match record.options.get(option::HOST_BINDING).map(String::as_str) {
+        None | Some("") => Ok(Ipv4Addr::UNSPECIFIED),
+        Some(text) => parse(text, "host binding address"),
+    }
 }
 
 fn flag(record: &NetworkRecord, name: &str, default: bool) -> bool {

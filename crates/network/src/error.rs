@@ -58,14 +58,22 @@ pub enum NetworkError {
     )]
     AddressNotSupported,
     /// Network still has endpoints.
-    #[error("error while removing network: network {name} has active endpoints")]
+    #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
     InUse {
         /// Network's name.
         name: String,
+        /// `name:"…" id:"…"` of each.
+        endpoints: String,
     },
     /// `bridge`, `host` and `none` stay.
     #[error("{0} is a pre-defined network and cannot be removed")]
     Predefined(String),
+    /// Docker never allows it; the text says what.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no driver of that name.
+    #[error("{0}")]
+    NoDriver(String),
     /// The request makes no sense; the text says why.
     #[error("{0}")]
     Invalid(String),
@@ -93,7 +101,7 @@ impl NetworkError {
     /// What sort of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::NoDriver(_) => ErrorKind::NotFound,
             Self::NameTaken(_) => ErrorKind::Conflict,
             Self::Ambiguous(..)
             | Self::AddressOutOfRange(_)
@@ -102,7 +110,8 @@ impl NetworkError {
             Self::PoolOverlaps
             | Self::AddressInUse(_)
             | Self::InUse { .. }
-            | Self::Predefined(_) => ErrorKind::Forbidden,
+            | Self::Predefined(_)
+            | Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::NoPoolLeft
             | Self::NoAddressLeft { .. }

@@ -16,13 +16,16 @@ mod manager;
 mod name;
 mod namespace;
 mod netlink;
+mod networks;
 mod option;
+mod ports;
 mod predefined;
 mod record;
+mod user_defined;
 
 pub use error::{ErrorKind, NetworkError};
 pub use manager::NetworkManager;
 pub use record::{
-    Endpoint, EndpointRequest, IpamRecord, NetworkConfig, NetworkRecord, PortMapping, PortRequest,
-    Protocol, Sandbox, SubnetRecord,
+    Endpoint, EndpointRequest, IpamRecord, NetworkConfig, NetworkRecord, NewNetwork, PortMapping,
+    PortRequest, Protocol, Sandbox, SubnetRecord,
 };

@@ -4,6 +4,6 @@ mod bridge;
 mod endpoint;
 mod message;
 
-pub(crate) use bridge::{BridgePlan, BridgeState, read_bridge};
+pub(crate) use bridge::{BridgePlan, BridgeState, delete_link, read_bridge};
 pub(crate) use endpoint::{EndpointPlan, Inside, Veth};
 pub(crate) use message::{change_link, link_by_name, links, routes};

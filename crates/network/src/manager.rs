@@ -1,59 +1,39 @@
 //! Owns the host side of all networks.
 
-use std::collections::HashMap;
-
-use ipnet::IpNet;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use crate::bridge::{Attachment, Bridge, Interface};
+use crate::bridge::{Attachment, Interface};
 use crate::error::{NetworkError, Step};
 use crate::firewall::{Change, Firewall, Nftables};
 use crate::host;
-use crate::ipam::{SubnetSource, default_sources};
-use crate::link::{link_by_name, read_bridge, routes};
-use crate::name::{random_id, random_veth};
+use crate::ipam::SubnetSource;
+use crate::link::{delete_link, link_by_name, routes};
+use crate::name::random_veth;
 use crate::namespace::{Namespace, NamespacePool};
 use crate::netlink::Connection;
-use crate::predefined;
-use crate::record::{Endpoint, EndpointRequest, NetworkConfig, NetworkRecord, Sandbox};
+use crate::networks::{Network, Networks, Planned, sources};
+use crate::record::{Endpoint, EndpointRequest, NetworkConfig, NetworkRecord, NewNetwork, Sandbox};
+use crate::user_defined;
 
 /// Owns the host side of all networks. Works in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct NetworkManager {
     /// Held for one exchange; the kernel serializes these itself (RTNL).
     host: Mutex<Connection>,
-    /// Held for decisions only, never while the kernel works.
+    /// Held for decisions only, never while the kernel makes links.
     networks: Mutex<Networks>,
     firewall: Option<Mutex<Box<dyn Firewall>>>,
     namespaces: NamespacePool,
-}
-
-/// All networks, predefined first, then by creation.
-#[derive(Debug, Default)]
-struct Networks {
-    list: Vec<Network>,
-}
-
-/// A network at work.
-#[derive(Debug)]
-struct Network {
-    record: NetworkRecord,
-    driver: Driver,
-    /// By id.
-    endpoints: HashMap<String, Endpoint>,
-}
-
-#[derive(Debug)]
-enum Driver {
-    Bridge(Box<Bridge>),
-    Host,
-    Null,
+    /// Where new networks get their subnets.
+    sources: Vec<SubnetSource>,
+    /// Held while a network is created or removed, so that these come one after the other.
+    changing: Mutex<()>,
 }
 
 impl NetworkManager {
     /// Makes bridges and firewall rules true. `known`: records stored earlier; `in_use`: endpoints of containers that
-    /// outlived an earlier daemon, whose addresses stay taken.
+    /// outlived an earlier daemon, whose addresses and ports stay taken.
     pub fn open(
         config: NetworkConfig,
         known: Vec<NetworkRecord>,
@@ -67,24 +47,21 @@ impl NetworkManager {
         let firewall = if config.no_firewall {
             None
         } else {
-            Some(open_firewall(&networks)?)
+            Some(Mutex::new(open_firewall(&networks)?))
         };
         Ok(NetworkManager {
             host: Mutex::new(host),
             networks: Mutex::new(networks),
             firewall,
             namespaces,
+            sources: sources(&config)?,
+            changing: Mutex::new(()),
         })
     }
 
     /// All networks, predefined first. After [`NetworkManager::open`] the caller stores those it did not know.
     pub fn networks(&self) -> Vec<NetworkRecord> {
-        self.networks
-            .lock()
-            .list
-            .iter()
-            .map(|network| network.record.clone())
-            .collect()
+        self.networks.lock().records().cloned().collect()
     }
 
     /// The network of that name, id, or unambiguous id prefix.
@@ -94,33 +71,82 @@ impl NetworkManager {
 
     /// Endpoints on the network of that id.
     pub fn endpoints(&self, network_id: &str) -> Vec<Endpoint> {
-        let networks = self.networks.lock();
-        let network = networks
-            .list
-            .iter()
-            .find(|network| network.record.id == network_id);
+        let mut networks = self.networks.lock();
+        let network = networks.by_id(network_id);
         network
             .map(|network| network.endpoints.values().cloned().collect())
             .unwrap_or_default()
     }
 
+    /// Creates a network: its record, its bridge, its firewall rules. The caller stores the record.
+    pub fn create(&self, new: NewNetwork) -> Result<NetworkRecord, NetworkError> {
+        let _changing = self.changing.lock();
+        let routed: Vec<_> = routes(&mut self.host.lock())?
+            .into_iter()
+            .map(|(net, _)| net)
+            .collect();
+        let mut network = {
+            let networks = self.networks.lock();
+            let existing: Vec<&NetworkRecord> = networks.records().collect();
+            Networks::start(user_defined::plan(new, &existing, &self.sources, &routed)?)?
+        };
+        let record = network.record.clone();
+        if let Some(bridge) = network.bridge_mut() {
+            bridge.index = bridge.plan.ensure(&mut self.host.lock())?;
+            let added = self.apply(&[Change::AddNetwork(bridge.rules.clone())]);
+            if let Err(error) = added {
+                let removed = delete_link(&mut self.host.lock(), &bridge.plan.name, bridge.index);
+                if let Err(undo) = removed {
+                    tracing::warn!(bridge = bridge.plan.name, error = %undo, "bridge of a network that failed stays");
+                }
+                return Err(error);
+            }
+        }
+        self.networks.lock().add(network);
+        Ok(record)
+    }
+
+    /// Removes a network that has no endpoints: its rules, its bridge, its record. The caller removes the stored record.
+    pub fn remove(&self, reference: &str) -> Result<NetworkRecord, NetworkError> {
+        let _changing = self.changing.lock();
+        let mut network = self.networks.lock().take(reference)?;
+        let record = network.record.clone();
+        if let Some(bridge) = network.bridge_mut() {
+            let removed = self
+                .apply(&[Change::RemoveNetwork(bridge.rules.clone())])
+                .and_then(|()| {
+                    Ok(delete_link(
+                        &mut self.host.lock(),
+                        &bridge.plan.name,
+                        bridge.index,
+                    )?)
+                });
+            if let Err(error) = removed {
+                self.networks.lock().add(network);
+                return Err(error);
+            }
+        }
+        Ok(record)
+    }
+
     /// A namespace with only loopback (`--network none`), with the endpoint that `none` shows.
     pub fn isolated(&self) -> Result<Sandbox, NetworkError> {
-        let endpoint = self.bare_endpoint("none")?;
-        let netns = self
-            .namespaces
-            .take()?
-            .finish()
-            .step(|| "finish the network namespace".into())?;
-        Ok(Sandbox {
-            netns,
-            endpoints: vec![endpoint],
-        })
+        let endpoint = self.networks.lock().bare_endpoint("none")?;
+        match self.namespaces.take().and_then(finish) {
+            Ok(netns) => Ok(Sandbox {
+                netns,
+                endpoints: vec![endpoint],
+            }),
+            Err(error) => {
+                self.release(&endpoint);
+                Err(error)
+            }
+        }
     }
 
     /// The endpoint shown for a container on `host`, which has no interface of its own and no namespace to make.
     pub fn host_endpoint(&self) -> Result<Endpoint, NetworkError> {
-        self.bare_endpoint("host")
+        self.networks.lock().bare_endpoint("host")
     }
 
     /// A namespace attached to every network asked for. The first is the one of the default route.
@@ -131,21 +157,18 @@ impl NetworkManager {
     ) -> Result<Sandbox, NetworkError> {
         let mut namespace = self.namespaces.take()?;
         let mut endpoints = Vec::with_capacity(requests.len());
-        for request in requests {
-            match self.join(&mut namespace, request, endpoints.len()) {
-                Ok(endpoint) => endpoints.push(endpoint),
-                Err(error) => {
-                    tracing::debug!(container_id, network = request.network, %error, "attachment failed");
-                    endpoints.iter().for_each(|endpoint| self.release(endpoint));
-                    return Err(error);
-                }
+        let attach_all = || {
+            for request in requests {
+                endpoints.push(self.join(&mut namespace, request, endpoints.len())?);
             }
-        }
-        match namespace.finish() {
+            finish(namespace)
+        };
+        match attach_all() {
             Ok(netns) => Ok(Sandbox { netns, endpoints }),
             Err(error) => {
+                tracing::debug!(container_id, %error, "attachment failed");
                 endpoints.iter().for_each(|endpoint| self.release(endpoint));
-                Err(NetworkError::io("finish the network namespace", error))
+                Err(error)
             }
         }
     }
@@ -153,31 +176,14 @@ impl NetworkManager {
     /// Gives an endpoint's addresses and ports back. Safe to repeat. The veth pair is not removed: it dies with the namespace,
     /// which costs nobody any waiting.
     pub fn release(&self, endpoint: &Endpoint) {
-        let mut networks = self.networks.lock();
-        let Some(network) = networks
-            .list
-            .iter_mut()
-            .find(|network| network.record.id == endpoint.network_id)
-        else {
+        let Some(released) = self.networks.lock().release(endpoint) else {
             return;
         };
-        // By the id, not by the address: that may be somebody else's by now.
-        let Some(endpoint) = network.endpoints.remove(&endpoint.endpoint_id) else {
-            return;
-        };
-        if let Driver::Bridge(bridge) = &mut network.driver {
-            bridge.release(&endpoint);
+        // The address may be given to another container only when nothing is translated to it any more.
+        if let Err(error) = self.apply(&released.changes) {
+            tracing::warn!(endpoint = endpoint.endpoint_id, %error, "published ports stay in the firewall");
         }
-    }
-
-    fn bare_endpoint(&self, name: &str) -> Result<Endpoint, NetworkError> {
-        let mut networks = self.networks.lock();
-        let network = networks.find_mut(name)?;
-        let endpoint = bare_endpoint(&network.record);
-        network
-            .endpoints
-            .insert(endpoint.endpoint_id.clone(), endpoint.clone());
-        Ok(endpoint)
+        self.networks.lock().give_back(&released);
     }
 
     /// Attaches the namespace to one network. `number`: of the interface.
@@ -189,14 +195,22 @@ impl NetworkManager {
     ) -> Result<Endpoint, NetworkError> {
         let interface = Interface {
             number,
-            index: namespace.take_index(),
+            index: namespace.next_index(),
             default_route: number == 0,
         };
+        if self.firewall.is_none() && !request.ports.is_empty() {
+            return Err(NetworkError::NotImplemented(
+                "publishing ports without firewall rules".into(),
+            ));
+        }
         let mut attachment = match self.networks.lock().plan_attachment(request, &interface)? {
             Planned::Bare(endpoint) => return Ok(endpoint),
             Planned::Attachment(attachment) => attachment,
         };
-        match self.make(namespace, &mut attachment) {
+        match self
+            .make(namespace, &mut attachment)
+            .and_then(|()| self.publish(&attachment))
+        {
             Ok(()) => Ok(attachment.endpoint),
             Err(error) => {
                 self.release(&attachment.endpoint);
@@ -234,12 +248,7 @@ impl NetworkManager {
         let name = random_veth();
         attachment.plan.veth.host_name.clone_from(&name);
         attachment.endpoint.host_interface = name;
-        let mut networks = self.networks.lock();
-        let network = networks
-            .list
-            .iter_mut()
-            .find(|network| network.record.id == attachment.endpoint.network_id);
-        if let Some(network) = network {
+        if let Some(network) = self.networks.lock().by_id(&attachment.endpoint.network_id) {
             network.endpoints.insert(
                 attachment.endpoint.endpoint_id.clone(),
                 attachment.endpoint.clone(),
@@ -251,11 +260,11 @@ impl NetworkManager {
     fn remake_bridge(&self, attachment: &mut Attachment) -> Result<bool, NetworkError> {
         let id = &attachment.endpoint.network_id;
         let plan = {
-            let networks = self.networks.lock();
+            let mut networks = self.networks.lock();
             networks
-                .bridges()
-                .find(|(record, _)| record.id == *id)
-                .map(|(_, bridge)| bridge.plan.clone())
+                .by_id(id)
+                .and_then(Network::bridge_mut)
+                .map(|bridge| bridge.plan.clone())
         };
         let Some(plan) = plan else { return Ok(false) };
         let index = plan.ensure(&mut self.host.lock())?;
@@ -263,197 +272,34 @@ impl NetworkManager {
             return Ok(false);
         }
         attachment.plan.veth.bridge_index = index;
-        if let Some((_, bridge)) = self
-            .networks
-            .lock()
-            .bridges_mut()
-            .find(|(record, _)| record.id == *id)
-        {
+        if let Some(bridge) = self.networks.lock().by_id(id).and_then(Network::bridge_mut) {
             bridge.index = index;
         }
         Ok(true)
     }
-}
 
-/// What a request comes to.
-enum Planned {
-    /// An endpoint without an interface.
-    Bare(Endpoint),
-    Attachment(Attachment),
-}
-
-impl Networks {
-    /// The stored networks and the predefined ones, which keep their ids. Makes nothing yet.
-    fn plan(
-        config: &NetworkConfig,
-        known: Vec<NetworkRecord>,
-        host: &mut Connection,
-    ) -> Result<Networks, NetworkError> {
-        let is_predefined =
-            |record: &NetworkRecord| ["bridge", "host", "none"].contains(&record.name.as_str());
-        let (stored, user_defined): (Vec<_>, Vec<_>) = known.into_iter().partition(is_predefined);
-        let mut records = Vec::new();
-        if let Some(interface) = predefined::bridge_interface(config) {
-            records.push(plan_default_bridge(config, interface, &user_defined, host)?);
+    /// Publishes the attachment's ports in one transaction.
+    fn publish(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        let changes: Vec<Change> = attachment.port_rules().map(Change::AddPort).collect();
+        if changes.is_empty() {
+            return Ok(());
         }
-        records.push(predefined::plain("host", "host"));
-        records.push(predefined::plain("none", "null"));
-        for record in &mut records {
-            if let Some(stored) = stored.iter().find(|stored| stored.name == record.name) {
-                record.id.clone_from(&stored.id);
-                record.created.clone_from(&stored.created);
-            }
-        }
-        records.extend(user_defined);
-        let list = records
-            .into_iter()
-            .map(Network::from_record)
-            .collect::<Result<_, _>>()?;
-        Ok(Networks { list })
+        host::enable_route_localnet(&attachment.bridge_name)?;
+        self.apply(&changes)
     }
 
-    fn ensure_bridges(
-        &mut self,
-        config: &NetworkConfig,
-        host: &mut Connection,
-    ) -> Result<(), NetworkError> {
-        for (record, bridge) in self.bridges_mut() {
-            bridge.index = bridge.plan.ensure(host)?;
-            if record.name == "bridge" && !predefined::is_user_managed(config) {
-                host::refuse_router_advertisements(&bridge.plan.name)?;
-            }
+    fn apply(&self, changes: &[Change]) -> Result<(), NetworkError> {
+        match &self.firewall {
+            Some(firewall) if !changes.is_empty() => firewall.lock().apply(changes),
+            _ => Ok(()),
         }
-        if !config.no_ip_forward && self.bridges().next().is_some() && host::enable_ip_forward()? {
-            tracing::info!("enabled IPv4 forwarding on the host");
-        }
-        Ok(())
-    }
-
-    /// Takes over the endpoints of containers that live. One whose network or address is gone is reported and forgotten.
-    fn adopt(&mut self, endpoints: Vec<Endpoint>) {
-        for endpoint in endpoints {
-            let Some(network) = self
-                .list
-                .iter_mut()
-                .find(|network| network.record.id == endpoint.network_id)
-            else {
-                tracing::warn!(
-                    endpoint = endpoint.endpoint_id,
-                    network = endpoint.network_name,
-                    "network of a live endpoint is gone"
-                );
-                continue;
-            };
-            if let Driver::Bridge(bridge) = &mut network.driver {
-                if let Err(error) = bridge.adopt(&endpoint) {
-                    tracing::warn!(endpoint = endpoint.endpoint_id, network = endpoint.network_name, %error, "address of a live endpoint");
-                    continue;
-                }
-            }
-            network
-                .endpoints
-                .insert(endpoint.endpoint_id.clone(), endpoint);
-        }
-    }
-
-    fn plan_attachment(
-        &mut self,
-        request: &EndpointRequest,
-        interface: &Interface,
-    ) -> Result<Planned, NetworkError> {
-        let network = self.find_mut(&request.network)?;
-        let planned = match &mut network.driver {
-            Driver::Bridge(bridge) => {
-                Planned::Attachment(bridge.plan_attachment(&network.record, request, interface)?)
-            }
-            Driver::Null => Planned::Bare(bare_endpoint(&network.record)),
-            Driver::Host => {
-                let text = "container cannot be connected to host network".to_owned();
-                return Err(NetworkError::Invalid(text));
-            }
-        };
-        let endpoint = match &planned {
-            Planned::Bare(endpoint) => endpoint,
-            Planned::Attachment(attachment) => &attachment.endpoint,
-        };
-        network
-            .endpoints
-            .insert(endpoint.endpoint_id.clone(), endpoint.clone());
-        Ok(planned)
-    }
-
-    fn find(&self, reference: &str) -> Result<&Network, NetworkError> {
-        Ok(&self.list[self.position(reference)?])
-    }
-
-    fn find_mut(&mut self, reference: &str) -> Result<&mut Network, NetworkError> {
-        let position = self.position(reference)?;
-        Ok(&mut self.list[position])
-    }
-
-    /// Full id, then name, then id prefix, as Docker looks networks up.
-    fn position(&self, reference: &str) -> Result<usize, NetworkError> {
-        let not_found = || NetworkError::NotFound(reference.to_owned());
-        let by = |fits: &dyn Fn(&NetworkRecord) -> bool| {
-            self.list.iter().position(|network| fits(&network.record))
-        };
-        if reference.is_empty() {
-            return Err(not_found());
-        }
-        if let Some(position) =
-            by(&|record| record.id == reference).or_else(|| by(&|record| record.name == reference))
-        {
-            return Ok(position);
-        }
-        let mut matches = self
-            .list
-            .iter()
-            .enumerate()
-            .filter(|(_, network)| network.record.id.starts_with(reference));
-        let (position, _) = matches.next().ok_or_else(not_found)?;
-        match matches.count() {
-            0 => Ok(position),
-            more => Err(NetworkError::Ambiguous(reference.to_owned(), more + 1)),
-        }
-    }
-
-    fn bridges(&self) -> impl Iterator<Item = (&NetworkRecord, &Bridge)> {
-        self.list
-            .iter()
-            .filter_map(|network| match &network.driver {
-                Driver::Bridge(bridge) => Some((&network.record, &**bridge)),
-                _ => None,
-            })
-    }
-
-    fn bridges_mut(&mut self) -> impl Iterator<Item = (&NetworkRecord, &mut Bridge)> {
-        self.list
-            .iter_mut()
-            .filter_map(|network| match &mut network.driver {
-                Driver::Bridge(bridge) => Some((&network.record, &mut **bridge)),
-                _ => None,
-            })
     }
 }
 
-impl Network {
-    fn from_record(record: NetworkRecord) -> Result<Network, NetworkError> {
-        let driver = match record.driver.as_str() {
-            "bridge" => Driver::Bridge(Box::new(Bridge::from_record(&record)?)),
-            "host" => Driver::Host,
-            "null" => Driver::Null,
-            other => {
-                return Err(NetworkError::NotImplemented(format!(
-                    "network driver {other}"
-                )));
-            }
-        };
-        Ok(Network {
-            record,
-            driver,
-            endpoints: HashMap::new(),
-        })
-    }
+fn finish(namespace: Namespace) -> Result<std::os::fd::OwnedFd, NetworkError> {
+    namespace
+        .finish()
+        .step(|| "finish the network namespace".into())
 }
 
 /// The inner end's index was predicted, since asking costs an exchange. After a failed attempt it is another one.
@@ -468,81 +314,15 @@ fn set_up_inside(
             let link = link_by_name(connection, &attachment.plan.veth.inside_name)?;
             inside.index = link.ok_or(error)?.header.index;
             inside.execute(connection)?;
-            namespace.skip_index(attachment.plan.inside.index);
-            Ok(())
         }
-        other => Ok(other?),
+        other => other?,
     }
+    namespace.used_index(attachment.plan.inside.index);
+    Ok(())
 }
 
-fn bare_endpoint(record: &NetworkRecord) -> Endpoint {
-    Endpoint {
-        endpoint_id: random_id(),
-        network_id: record.id.clone(),
-        network_name: record.name.clone(),
-        address: None,
-        prefix_len: 0,
-        gateway: None,
-        mac: String::new(),
-        host_interface: String::new(),
-        ports: Vec::new(),
-    }
-}
-
-fn plan_default_bridge(
-    config: &NetworkConfig,
-    interface: &str,
-    others: &[NetworkRecord],
-    host: &mut Connection,
-) -> Result<NetworkRecord, NetworkError> {
-    let state = read_bridge(host, interface)?;
-    let index = state.as_ref().map(|state| state.index);
-    // The bridge's own route does not speak against its subnet.
-    let routed = routes(host)?
-        .into_iter()
-        .filter(|(_, through)| Some(*through) != index)
-        .map(|(net, _)| net);
-    let taken = others
-        .iter()
-        .filter_map(|record| record.subnet().parse().ok());
-    let occupied: Vec<IpNet> = routed.chain(taken).collect();
-    predefined::plan_bridge(
-        config,
-        interface,
-        state.as_ref(),
-        &sources(config)?,
-        &occupied,
-    )
-}
-
-/// `--default-address-pool`, or Docker's pools.
-fn sources(config: &NetworkConfig) -> Result<Vec<SubnetSource>, NetworkError> {
-    if config.default_address_pools.is_empty() {
-        return Ok(default_sources());
-    }
-    let pools = config
-        .default_address_pools
-        .iter()
-        .filter(|(base, _)| !matches!(base.parse(), Ok(IpNet::V6(_))));
-    pools
-        .map(|(base, size)| {
-            let parsed: ipnet::Ipv4Net = base
-                .parse()
-                .map_err(|_| NetworkError::Invalid(format!("invalid pool base {base}")))?;
-            if !(parsed.prefix_len()..=32).contains(size) {
-                return Err(NetworkError::Invalid(format!(
-                    "invalid size {size} for the pool {base}"
-                )));
-            }
-            Ok(SubnetSource {
-                base: parsed.trunc(),
-                size: *size,
-            })
-        })
-        .collect()
-}
-
-fn open_firewall(networks: &Networks) -> Result<Mutex<Box<dyn Firewall>>, NetworkError> {
+/// The host's firewall with the rules of all networks and published ports, and none of an earlier daemon's.
+fn open_firewall(networks: &Networks) -> Result<Box<dyn Firewall>, NetworkError> {
     let unavailable = |error: NetworkError| match error {
         NetworkError::Io { what, source } => NetworkError::Io {
             what: format!(
@@ -553,10 +333,8 @@ fn open_firewall(networks: &Networks) -> Result<Mutex<Box<dyn Firewall>>, Networ
         other => other,
     };
     let mut firewall = Nftables::open().map_err(unavailable)?;
-    let changes: Vec<Change> = networks
-        .bridges()
-        .map(|(_, bridge)| Change::AddNetwork(bridge.rules.clone()))
-        .collect();
-    firewall.reset(&changes).map_err(unavailable)?;
-    Ok(Mutex::new(Box::new(firewall)))
+    firewall
+        .reset(&networks.firewall_changes())
+        .map_err(unavailable)?;
+    Ok(Box::new(firewall))
 }

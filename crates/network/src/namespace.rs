@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -17,6 +18,13 @@ use crate::netlink::{Batch, Connection};
 
 /// How many namespaces wait ready.
 const READY: usize = 4;
+
+/// With at least this many left, refilling waits for [`REFILL_DELAY`].
+const LOW: usize = 2;
+
+/// Making a namespace takes the same kernel locks (RTNL among them) and a processor, which the container that has just taken one
+/// needs for its veth pair and its start.
+const REFILL_DELAY: Duration = Duration::from_millis(2);
 
 /// Index of loopback in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -38,13 +46,12 @@ impl Namespace {
     }
 
     /// The index that the next interface in the namespace will get: the kernel counts up.
-    pub(crate) fn take_index(&mut self) -> u32 {
-        self.next_index += 1;
-        self.next_index - 1
+    pub(crate) fn next_index(&self) -> u32 {
+        self.next_index
     }
 
-    /// An interface got `index`; the next ones come after it.
-    pub(crate) fn skip_index(&mut self, index: u32) {
+    /// An interface got `index`; the next one comes after it.
+    pub(crate) fn used_index(&mut self, index: u32) {
         self.next_index = index + 1;
     }
 
@@ -99,7 +106,11 @@ impl NamespacePool {
 /// Runs until the pool is gone. An error is handed over like a namespace, to whoever asks next.
 fn prepare_ahead(sender: &Sender<Result<Namespace, NetworkError>>) {
     let mut next_index = None;
-    while sender.send(prepare(&mut next_index)).is_ok() {}
+    while sender.send(prepare(&mut next_index)).is_ok() {
+        if sender.len() >= LOW {
+            thread::sleep(REFILL_DELAY);
+        }
+    }
 }
 
 /// One namespace. The thread is inside it afterwards, and leaves it by making the next.

@@ -82,7 +82,55 @@ pub struct SubnetRecord {
     pub aux_addresses: BTreeMap<String, String>,
 }
 
+/// A network to create. What is left open is chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNetwork {
+    /// Name.
+    pub name: String,
+    /// Driver's name.
+    pub driver: String,
+    /// Whether IPv4 is used.
+    pub enable_ipv4: bool,
+    /// Whether IPv6 is used.
+    pub enable_ipv6: bool,
+    /// No way out but the bridge itself.
+    pub internal: bool,
+    /// As given; only swarm looks at it.
+    pub attachable: bool,
+    /// Address management; no subnets, or ones with empty fields, leave the choice open.
+    pub ipam: IpamRecord,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// User's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl NewNetwork {
+    /// A bridge network with everything left open, the name included.
+    pub fn bridge() -> NewNetwork {
+        NewNetwork {
+            name: String::new(),
+            driver: "bridge".into(),
+            enable_ipv4: true,
+            enable_ipv6: false,
+            internal: false,
+            attachable: false,
+            ipam: IpamRecord {
+                driver: "default".into(),
+                ..IpamRecord::default()
+            },
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
 impl NetworkRecord {
+    /// Whether it is one of those that every daemon has and nobody can remove.
+    pub fn is_predefined(&self) -> bool {
+        is_predefined(&self.name)
+    }
+
     /// CIDR of the IPv4 subnet, empty for host and none.
     pub fn subnet(&self) -> &str {
         self.ipam
@@ -114,6 +162,11 @@ impl NetworkRecord {
                 .unwrap_or_else(|| format!("br-{}", &self.id[..12])),
         )
     }
+}
+
+/// `bridge`, `host` and `none`; `default` is another word for the first.
+pub(crate) fn is_predefined(name: &str) -> bool {
+    ["bridge", "host", "none", "default"].contains(&name)
 }
 
 /// What a container asks of one network.

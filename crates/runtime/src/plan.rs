@@ -382,7 +382,7 @@ pub enum PlanError {
     #[error("{0}")]
     Sysctl(String),
     /// The seccomp profile cannot be compiled.
-    #[error("seccomp profile: {0}")]
+    #[error(transparent)]
     Seccomp(#[from] crate::seccomp::SeccompError),
 }
 

@@ -1,5 +1,15 @@
 //! System call filters: policy in, one compiled classic BPF program out.
 
+mod compile;
+mod default;
+mod policy;
+mod profile;
+mod syscalls;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, PoisonError};
+
 use serde::{Deserialize, Serialize};
 use wharf_spec::runtime::LinuxSeccomp;
 
@@ -31,8 +41,8 @@ pub struct Insn {
 /// Why a policy cannot become a program.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
-    /// Not valid JSON, or not a profile.
-    #[error("decoding seccomp profile failed: {0}")]
+    /// Not valid JSON, or not a profile. Docker's words.
+    #[error("Decoding seccomp profile failed: {0}")]
     Decode(String),
     /// The text says something that has no meaning.
     #[error("{0}")]
@@ -42,12 +52,35 @@ pub enum SeccompError {
 /// The program for a container with the given bounding set; `None` is unconfined.
 pub fn plan_seccomp(
     policy: &SeccompPolicy,
-    _spec: Option<&LinuxSeccomp>,
-    _caps: u64,
-    _host: &HostFacts,
+    spec: Option<&LinuxSeccomp>,
+    caps: u64,
+    host: &HostFacts,
 ) -> Result<Option<SeccompProgram>, SeccompError> {
-    match policy {
-        SeccompPolicy::Unconfined => Ok(None),
-        _ => Err(SeccompError::Invalid("not built yet".into())),
-    }
+    let policy = match policy {
+        SeccompPolicy::Unconfined => None,
+        SeccompPolicy::Default => return default_program(caps, host).map(Some),
+        SeccompPolicy::FromSpec => spec.map(|s| policy::from_oci(s, host.arch)).transpose()?,
+        SeccompPolicy::Profile(text) => profile::parse(text, caps, host)?,
+    };
+    policy.map(|p| compile::compile(&p)).transpose()
 }
+
+/// Docker's default is compiled once per capability set and kernel; the result depends on nothing else.
+fn default_program(caps: u64, host: &HostFacts) -> Result<SeccompProgram, SeccompError> {
+    type Key = (u64, (u32, u32), crate::host::Arch);
+    static COMPILED: Mutex<Vec<(Key, SeccompProgram)>> = Mutex::new(Vec::new());
+    let key = (default::relevant_caps(caps), host.kernel, host.arch);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, program)) = compiled.iter().find(|(k, _)| *k == key) {
+        return Ok(program.clone());
+    }
+    let program = compile::compile(&default::policy(caps, host))?;
+    // Capability sets come from users; a daemon must not remember every one it ever saw.
+    if compiled.len() >= MAX_COMPILED {
+        compiled.remove(0);
+    }
+    compiled.push((key, program.clone()));
+    Ok(program)
+}
+
+const MAX_COMPILED: usize = 32;

@@ -85,7 +85,7 @@ fn find_reference<'a>(state: &'a State, reference: &Reference) -> Option<&'a Dig
     state.references.get(&wanted)
 }
 
-fn find_prefix<'a>(state: &'a State, name: &str) -> Option<&'a ImageRecord> {
+pub(crate) fn find_prefix<'a>(state: &'a State, name: &str) -> Option<&'a ImageRecord> {
     let prefix = name.strip_prefix("sha256:").unwrap_or(name);
     if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

@@ -2,6 +2,7 @@
 //!
 //! Borrowed descriptors in, owned descriptors out, errno as `io::Result`. No policy, no logging.
 
+pub mod activation;
 pub mod cgroup;
 pub mod clone;
 pub mod fdpass;

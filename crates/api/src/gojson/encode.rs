@@ -16,7 +16,25 @@ pub fn to_string<T: Serialize>(value: &T) -> String {
     String::from_utf8(out).expect("serde_json writes UTF-8")
 }
 
-/// `value` and a newline, as Go's `json.Encoder` writes it: the daemon's bodies and stream lines.
+/// `value` and a newline with `<`, `>` and `&` as they are: bodies of answers (moby `httputils.WriteJSON`
+/// turns that escape off, the line separators stay escaped).
+///
+/// # Panics
+/// As [`to_string`].
+#[must_use]
+pub fn to_body<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    value
+        .serialize(&mut Serializer::with_formatter(
+            &mut out,
+            GoFormatter { html: false },
+        ))
+        .expect("plain data with text keys into memory cannot fail");
+    out.push(b'\n');
+    out
+}
+
+/// `value` and a newline, as Go's `json.Encoder` writes it unless told otherwise: events and progress lines.
 ///
 /// # Panics
 /// As [`to_string`].
@@ -30,11 +48,16 @@ pub fn to_line<T: Serialize>(value: &T) -> Vec<u8> {
 
 fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     value
-        .serialize(&mut Serializer::with_formatter(out, GoFormatter))
+        .serialize(&mut Serializer::with_formatter(
+            out,
+            GoFormatter { html: true },
+        ))
         .expect("plain data with text keys into memory cannot fail");
 }
 
-struct GoFormatter;
+struct GoFormatter {
+    html: bool,
+}
 
 impl Formatter for GoFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(
@@ -43,7 +66,7 @@ impl Formatter for GoFormatter {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        while let Some(at) = rest.find(|c| must_escape(c, self.html)) {
             let (plain, tail) = rest.split_at(at);
             out.write_all(plain.as_bytes())?;
             let Some(c) = tail.chars().next() else { break };
@@ -60,6 +83,10 @@ impl Formatter for GoFormatter {
         }
         CompactFormatter.write_f64(out, value)
     }
+}
+
+fn must_escape(c: char, html: bool) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}') || (html && matches!(c, '<' | '>' | '&'))
 }
 
 #[cfg(test)]
@@ -79,5 +106,6 @@ mod tests {
     fn keys_are_escaped_too() {
         let map = std::collections::BTreeMap::from([("a&b", 1.0), ("c", 1.5)]);
         assert_eq!(to_line(&map), b"{\"a\\u0026b\":1,\"c\":1.5}\n");
+        assert_eq!(to_body(&map), b"{\"a&b\":1,\"c\":1.5}\n");
     }
 }

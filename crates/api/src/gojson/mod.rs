@@ -1,6 +1,6 @@
 //! JSON as Go's `encoding/json` writes and reads it.
 //!
-//! Writing: `<`, `>`, `&`, U+2028 and U+2029 are escaped, and the daemon ends every value with a newline.
+//! Writing: U+2028 and U+2029 are escaped, `<`, `>` and `&` too in stream lines, and every value ends with a newline.
 //! Reading: `null` leaves a zero value whatever the type, and object keys match field names in any case.
 
 mod decode;
@@ -9,4 +9,4 @@ mod encode;
 mod tests;
 
 pub use decode::{DecodeError, from_slice, from_value};
-pub use encode::{to_line, to_string};
+pub use encode::{to_body, to_line, to_string};

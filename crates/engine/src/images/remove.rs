@@ -114,7 +114,7 @@ impl Engine {
         items: &mut Vec<DeleteItem>,
     ) -> Result<()> {
         if let Some(conflict) = self.conflict(id, if force { HARD } else { ALL }) {
-            if quiet && (!self.is_dangling(id) || conflict.used) {
+            if quiet && (!self.is_image_dangling(id) || conflict.used) {
                 return Ok(());
             }
             return Err(conflict.error(id));
@@ -164,7 +164,7 @@ impl Engine {
         users
     }
 
-    fn is_dangling(&self, id: &Digest) -> bool {
+    fn is_image_dangling(&self, id: &Digest) -> bool {
         self.store.references_of(id).is_empty() && self.store.children_of(id).is_empty()
     }
 }

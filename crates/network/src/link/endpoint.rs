@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkInfo, LinkMessage,
 };
 
 use super::message::{CREATE, change_link, default_route, new_address, set_up};
@@ -26,6 +27,9 @@ pub(crate) struct Veth {
     pub(crate) inside_name: String,
     /// Container's address on the link.
     pub(crate) mac: Mac,
+    /// Whether the bridge may send a packet back where it came from. A container that asks for its own published port needs it
+    /// where bridged packets pass the firewall (`bridge-nf-call-iptables`); others are spared their own broadcasts.
+    pub(crate) hairpin: bool,
 }
 
 /// What is set up in the container's namespace.
@@ -62,6 +66,10 @@ impl Veth {
             self.host_name, self.bridge_index
         );
         batch.push_route(step, CREATE, self.message(namespace));
+        if self.hairpin {
+            let step = format!("set hairpin mode on {}", self.host_name);
+            batch.push_route(step, 0, self.hairpin_message());
+        }
         batch
     }
 
@@ -88,6 +96,23 @@ impl Veth {
         ];
         host.attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         RouteNetlinkMessage::NewLink(host)
+    }
+}
+
+impl Veth {
+    /// Port settings are taken from a change only, not from the message that makes the port.
+    fn hairpin_message(&self) -> RouteNetlinkMessage {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(self.host_name.clone()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+                    true,
+                )])),
+            ]),
+        ];
+        RouteNetlinkMessage::NewLink(message)
     }
 }
 
@@ -146,7 +171,7 @@ mod tests {
         fn veth_message_survives_its_encoding(
             name in "[a-z]{1,15}", bridge_index in 1u32.., mac in any::<[u8; 6]>(), mtu in proptest::option::of(68u32..65536),
         ) {
-            let veth = Veth { host_name: name, bridge_index, mtu, inside_name: "eth0".into(), mac: Mac(mac) };
+            let veth = Veth { host_name: name, bridge_index, mtu, inside_name: "eth0".into(), hairpin: false, mac: Mac(mac) };
             let message = veth.message(5);
             prop_assert_eq!(reparse(message.clone().into()), message);
         }

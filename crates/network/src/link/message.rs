@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
@@ -17,8 +17,6 @@ use crate::netlink::{Connection, NetlinkError};
 
 /// Makes an object that must not exist.
 pub(crate) const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
-/// Makes an object or changes the one that exists.
-pub(crate) const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
 /// Sets interface flags beside attributes.
 pub(crate) fn set_up(message: &mut LinkMessage) {

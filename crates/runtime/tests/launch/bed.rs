@@ -78,7 +78,7 @@ impl Bed {
             user: Some(UserSpec::default()),
             create_cwd: true,
             init: false,
-            seccomp: SeccompPolicy::Unconfined,
+            seccomp: SeccompPolicy::Default,
         };
         let host = HostFacts::probe().expect("host facts");
         Bed {

@@ -11,7 +11,6 @@ mod writer;
 
 pub(crate) use header::is_header;
 pub(crate) use reader::{RawSink, TarReader};
-#[allow(unused_imports)]
 pub(crate) use writer::{finish, write_header, write_padding};
 
 /// Unit of the format, in bytes.

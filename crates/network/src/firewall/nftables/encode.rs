@@ -144,6 +144,15 @@ fn set(attributes: &mut Attributes, set: &Set, id: u32) {
         }
     }
     attributes.u32(10, id);
+    attributes.bytes(13, &byte_order(set.key));
+}
+
+/// What `nft list` needs to show keys (`NFTNL_UDATA_SET_KEYBYTEORDER` in libnftnl): 1 is the host's order, 2 the network's. The
+/// kernel does not look at it.
+fn byte_order(key: &[Type]) -> [u8; 6] {
+    let order: u32 = if key == [Type::InterfaceName] { 1 } else { 2 };
+    let [a, b, c, d] = order.to_ne_bytes();
+    [0, 4, a, b, c, d]
 }
 
 /// Concatenations pack six bits per type, as `nft` does to show them.

@@ -1,0 +1,111 @@
+//! What is measured. A case is a function of a side that gives values; the harness repeats it.
+
+mod daemon;
+mod image;
+mod start;
+mod stream;
+
+use anyhow::Result;
+
+use crate::measure::Values;
+use crate::side::Side;
+
+/// One named measurement.
+pub(crate) struct Case {
+    /// What to ask for.
+    pub(crate) name: &'static str,
+    /// One line for `--list`.
+    pub(crate) about: &'static str,
+    /// How often, unless said otherwise.
+    pub(crate) runs: usize,
+    /// One run.
+    pub(crate) run: fn(&mut Side) -> Result<Values>,
+}
+
+const fn case(
+    name: &'static str,
+    runs: usize,
+    run: fn(&mut Side) -> Result<Values>,
+    about: &'static str,
+) -> Case {
+    Case {
+        name,
+        about,
+        runs,
+        run,
+    }
+}
+
+/// All cases in the order they are run.
+pub(crate) fn all() -> &'static [Case] {
+    const ALL: &[Case] = &[
+        case(
+            "api-bridge",
+            30,
+            start::api_bridge,
+            "create, start, wait, delete of `true` over one API connection, default bridge",
+        ),
+        case("api-none", 30, start::api_none, "the same without network"),
+        case(
+            "run-bridge",
+            20,
+            start::run_bridge,
+            "docker run --rm busybox true, stock CLI",
+        ),
+        case(
+            "run-none",
+            20,
+            start::run_none,
+            "docker run --rm --network none busybox true, stock CLI",
+        ),
+        case(
+            "wharf-run",
+            20,
+            start::wharf_run,
+            "wharf run --rm busybox true, our CLI (only against our daemon)",
+        ),
+        case(
+            "exec",
+            30,
+            start::exec,
+            "exec of `true` over the API until its exit code is known",
+        ),
+        case(
+            "daemon-start",
+            5,
+            daemon::start,
+            "daemon start to first ping, with 0 and 300 stopped containers",
+        ),
+        case(
+            "memory",
+            1,
+            daemon::memory,
+            "PSS of the daemon and all helpers with 0, 100 and 300 running containers (MiB)",
+        ),
+        case(
+            "attach",
+            3,
+            stream::attach,
+            "1 GiB of output through docker run, read from a pipe",
+        ),
+        case(
+            "log-write",
+            3,
+            stream::log_write,
+            "a container writes 1,000,000 lines of 64 bytes into the default log; against /dev/null",
+        ),
+        case(
+            "log-read",
+            3,
+            stream::log_read,
+            "docker logs of 1,000,000 lines of 64 bytes; --tail 10",
+        ),
+        case(
+            "load",
+            3,
+            image::load,
+            "docker load of a 579 MB image, none of its layers present",
+        ),
+    ];
+    ALL
+}

@@ -1,0 +1,35 @@
+//! An image of one layer from a tar of files.
+
+use std::io::{BufRead as _, BufReader, Read};
+
+use wharf_spec::digest::{DiffId, Digest};
+
+use crate::chunk::{CHUNK, read_chunk};
+use crate::compression::{Compression, MAGIC_LEN};
+use crate::error::StoreError;
+use crate::pipeline::Pipeline;
+use crate::store::{Pins, Store};
+
+impl Store {
+    /// Takes in a tar, plain or compressed, as the only layer of a new image. `config` makes the image config once the diff ID is known.
+    pub fn import(
+        &self,
+        input: impl Read + Send,
+        config: impl FnOnce(&DiffId) -> Vec<u8>,
+    ) -> Result<Digest, StoreError> {
+        let mut input = BufReader::with_capacity(MAGIC_LEN.max(512), input);
+        let compression = Compression::detect(input.fill_buf().map_err(StoreError::Stream)?);
+        let pipeline = Pipeline::start(self, compression)?;
+        loop {
+            let piece = read_chunk(&mut input, CHUNK as u64).map_err(StoreError::Stream)?;
+            if piece.is_empty() || pipeline.send(piece).is_err() {
+                break;
+            }
+        }
+        let staged = pipeline.finish()?;
+        let mut pins = Pins::new(self);
+        let config = config(&staged.diff);
+        self.register_layer(staged, None, &mut pins)?;
+        self.add_image(&config)
+    }
+}
