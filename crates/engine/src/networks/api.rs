@@ -36,7 +36,7 @@ impl Engine {
     }
 
     /// Running containers on a network.
-    fn attached(&self, network_id: &str) -> BTreeMap<String, EndpointResource> {
+    pub(super) fn attached(&self, network_id: &str) -> BTreeMap<String, EndpointResource> {
         let mut attached = BTreeMap::new();
         for container in self.containers.all() {
             let endpoints = container.state().endpoints;
@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// Nobody uses it and somebody made it.
-    fn is_dangling(&self, record: &NetworkRecord) -> bool {
+    pub(super) fn is_dangling(&self, record: &NetworkRecord) -> bool {
         !record.is_predefined() && self.attached(&record.id).is_empty()
     }
 }

@@ -3,6 +3,7 @@
 //! The work is `wharf-network`'s; a network's users are not stored, they follow from the containers that run.
 
 mod api;
+mod change;
 
 use std::collections::BTreeMap;
 

@@ -352,3 +352,119 @@ fn rule(chain: &str, statements: Vec<Statement>) -> Command {
 fn loopback() -> Ipv4Net {
     Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Protocol;
+
+    fn network() -> NetworkRules {
+        NetworkRules {
+            bridge: "br7".into(),
+            subnet: "10.7.0.0/24".parse().unwrap(),
+            gateway: "10.7.0.1".parse().ok(),
+            masquerade: true,
+            icc: true,
+            internal: false,
+        }
+    }
+
+    /// The plan as a script, without what every line says.
+    fn script(list: &[Change]) -> Vec<String> {
+        changes(list)
+            .iter()
+            .map(|command| command.to_string().replace(" ip wharf-bridges", ""))
+            .collect()
+    }
+
+    #[test]
+    fn a_network_is_five_chains_behind_maps() {
+        assert_eq!(
+            script(&[Change::AddNetwork(network())]),
+            [
+                "add chain forward-in-br7",
+                "add rule forward-in-br7 ct state established,related counter accept",
+                r#"add rule forward-in-br7 iifname "br7" counter accept"#,
+                "add rule forward-in-br7 ct status dnat counter accept",
+                "add rule forward-in-br7 counter drop",
+                "add chain forward-out-br7",
+                "add rule forward-out-br7 counter accept",
+                "add chain source-nat-out-br7",
+                r#"add rule source-nat-out-br7 oifname != "br7" ip saddr 10.7.0.0/24 counter masquerade"#,
+                "add chain source-nat-in-br7",
+                "add rule source-nat-in-br7 ct status dnat ip saddr 10.7.0.0/24 counter masquerade",
+                "add rule source-nat-in-br7 ct status dnat ip saddr 127.0.0.0/8 counter masquerade",
+                "add chain direct-br7",
+                r#"add rule direct-br7 iifname != "br7" ip daddr != 10.7.0.1 counter drop"#,
+                r#"add element bridges { "br7" }"#,
+                r#"add element forward-in { "br7" : jump forward-in-br7 }"#,
+                r#"add element forward-out { "br7" : jump forward-out-br7 }"#,
+                r#"add element source-nat-out { "br7" : jump source-nat-out-br7 }"#,
+                r#"add element source-nat-in { "br7" : jump source-nat-in-br7 }"#,
+                "add element direct { 10.7.0.0-10.7.0.255 : jump direct-br7 }",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_internal_network_drops_both_ways() {
+        let rules = script(&[Change::AddNetwork(NetworkRules {
+            internal: true,
+            icc: false,
+            ..network()
+        })]);
+        let rules: Vec<&str> = rules
+            .iter()
+            .filter_map(|line| line.strip_prefix("add rule "))
+            .collect();
+        assert_eq!(
+            rules,
+            [
+                "forward-in-br7 ct state established,related counter accept",
+                r#"forward-in-br7 iifname "br7" counter drop"#,
+                "forward-in-br7 counter drop",
+                r#"forward-out-br7 oifname != "br7" counter drop"#,
+                r#"direct-br7 iifname != "br7" ip daddr != 10.7.0.1 counter drop"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn removal_undoes_what_was_added_and_references_go_first() {
+        let added = script(&[Change::AddNetwork(network())]);
+        let removed = script(&[Change::RemoveNetwork(network())]);
+        let of = |list: &[String], prefix: &str| -> Vec<String> {
+            list.iter()
+                .filter_map(|line| line.strip_prefix(prefix).map(str::to_owned))
+                .collect()
+        };
+        assert_eq!(of(&removed, "delete element"), of(&added, "add element"));
+        assert_eq!(of(&removed, "delete chain"), of(&added, "add chain"));
+        let last_element = removed
+            .iter()
+            .rposition(|line| line.starts_with("delete element"));
+        let first_chain = removed.iter().position(|line| line.contains(" chain "));
+        assert!(last_element < first_chain);
+    }
+
+    #[test]
+    fn a_port_is_one_element() {
+        let port = |host: [u8; 4], protocol| PortRule {
+            protocol,
+            host_address: host.into(),
+            host_port: 8080,
+            address: "10.7.0.2".parse().unwrap(),
+            port: 80,
+        };
+        assert_eq!(
+            script(&[
+                Change::AddPort(port([0; 4], Protocol::Tcp)),
+                Change::RemovePort(port([127, 0, 0, 1], Protocol::Udp))
+            ]),
+            [
+                "add element ports { 6 . 8080 : 10.7.0.2 . 80 }",
+                "delete element ports-on-address { 127.0.0.1 . 17 . 8080 : 10.7.0.2 . 80 }",
+            ]
+        );
+    }
+}
