@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use wharf_network::{Endpoint, NetworkConfig, NetworkManager, NetworkRecord};
+use wharf_network::{Endpoint, NetworkConfig, NetworkManager};
 use wharf_runtime::client::Spawner;
 use wharf_runtime::host::HostFacts;
 use wharf_store::{Store, StoreConfig};
@@ -12,9 +12,9 @@ use crate::container::record::{Record, State};
 use crate::container::registry::Registry;
 use crate::events::EventBus;
 use crate::exec::Execs;
-use crate::state::{ContainerRow, Database, Table};
+use crate::state::{ContainerRow, Database};
 use crate::volumes::Volumes;
-use crate::{Engine, EngineConfig, Error, Result, blocking, ids};
+use crate::{Engine, EngineConfig, Error, Result, blocking, ids, networks};
 
 type Row = ContainerRow<Record, State>;
 
@@ -81,18 +81,7 @@ async fn open_network(
     database: Arc<Database>,
     in_use: Vec<Endpoint>,
 ) -> Result<NetworkManager> {
-    blocking(move || {
-        let known: Vec<NetworkRecord> = database.load_documents(Table::Networks)?;
-        let ids: Vec<String> = known.iter().map(|record| record.id.clone()).collect();
-        let manager = NetworkManager::open(config, known, in_use)?;
-        for record in manager.networks() {
-            if !ids.contains(&record.id) {
-                database.save_document(Table::Networks, &record.id, &record)?;
-            }
-        }
-        Ok(manager)
-    })
-    .await
+    blocking(move || networks::open(config, &database, in_use)).await
 }
 
 fn endpoints_in_use(rows: &[Row]) -> Vec<Endpoint> {

@@ -96,7 +96,7 @@ impl Engine {
     pub(crate) async fn exited_unwatched(&self, container: &Arc<Container>, status: ExitStatus) {
         let before = container.state();
         self.end_execs(container);
-        self.release_network(&before.endpoints);
+        self.release_network(&container.id, &before.endpoints);
         let lasted = lasted(before.started_ns, status.exited_at_ns);
         let record = container.record();
         let manually_restarted = container.is_manually_restarted();

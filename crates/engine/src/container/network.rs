@@ -335,11 +335,12 @@ impl Engine {
             })
     }
 
-    /// Gives a run's addresses back. Blocking.
-    pub(crate) fn release_network(&self, endpoints: &[Endpoint]) {
-        endpoints
-            .iter()
-            .for_each(|endpoint| self.network.release(endpoint));
+    /// Gives a run's addresses back and tells of it. Blocking.
+    pub(crate) fn release_network(&self, container: &str, endpoints: &[Endpoint]) {
+        for endpoint in endpoints {
+            self.network.release(endpoint);
+        }
+        self.tell_attachments("disconnect", container, endpoints);
     }
 }
 

@@ -97,7 +97,7 @@ impl Engine {
                 Ok((begun, events))
             }
             Err(error) => {
-                self.release_network(&endpoints);
+                self.release_network(&record.id, &endpoints);
                 Err(StartError::of_client(error))
             }
         }
@@ -110,10 +110,11 @@ impl Engine {
             .ok_or_else(|| Error::new(Kind::Unavailable, "the daemon is shutting down"))?;
         crate::blocking(move || {
             let attached = network::attach(&engine.network, &record)?;
+            engine.tell_attachments("connect", &record.id, &attached.endpoints);
             match engine.plan_start(&record, &attached) {
                 Ok(plan) => Ok(Prepared { plan, attached }),
                 Err(error) => {
-                    engine.release_network(&attached.endpoints);
+                    engine.release_network(&record.id, &attached.endpoints);
                     Err(error)
                 }
             }
