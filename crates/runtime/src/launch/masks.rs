@@ -15,41 +15,59 @@ use crate::plan::{AttrChange, attr};
 /// Hides each path that exists: a file behind the container's own `/dev/null`, a directory behind an empty
 /// read-only one.
 pub(super) fn mask(root: &Root, paths: &[String]) -> Result<(), LaunchError> {
-    let mut empty = None;
-    let mut null = None;
+    let mut covers = Covers {
+        root,
+        empty: None,
+        null: None,
+    };
     for path in paths {
-        mask_path(root, path, &mut empty, &mut null)
+        covers
+            .mask(path)
             .step_with(|| format!("can't mask path {path:?}"))?;
     }
     Ok(())
 }
 
-fn mask_path(
-    root: &Root,
-    path: &str,
-    empty: &mut Option<OwnedFd>,
-    null: &mut Option<OwnedFd>,
-) -> io::Result<()> {
-    let Some(target) = open_existing(root, path)? else {
-        return Ok(());
-    };
-    let cover = if file_type(target.as_fd())? == FileType::Directory {
-        get_or_make(empty, || new_mount("tmpfs", "tmpfs", &[], attr::RDONLY))?
-    } else {
-        get_or_make(null, || open_null(root))?
-    };
-    let copy = open_tree(cover, "", clone_flags(false) | OpenTreeFlags::AT_EMPTY_PATH)?;
-    attach(&copy, &target)
+/// What paths are hidden behind, made when first needed.
+struct Covers<'a> {
+    root: &'a Root,
+    empty: Option<OwnedFd>,
+    null: Option<OwnedFd>,
 }
 
-fn get_or_make(
-    slot: &mut Option<OwnedFd>,
-    make: impl FnOnce() -> io::Result<OwnedFd>,
-) -> io::Result<&OwnedFd> {
-    if slot.is_none() {
-        *slot = Some(make()?);
+impl Covers<'_> {
+    fn mask(&mut self, path: &str) -> io::Result<()> {
+        let Some(target) = open_existing(self.root, path)? else {
+            return Ok(());
+        };
+        if file_type(target.as_fd())? != FileType::Directory {
+            let null = match self.null.take() {
+                Some(null) => null,
+                None => open_null(self.root)?,
+            };
+            attach(copy(&null)?, &target)?;
+            self.null = Some(null);
+            return Ok(());
+        }
+        match &self.empty {
+            Some(empty) => attach(copy(empty)?, &target),
+            None => {
+                // Attached itself, not copied: giving up a mount that never was costs an RCU grace period.
+                let empty = new_mount("tmpfs", "tmpfs", &[], attr::RDONLY)?;
+                attach(&empty, &target)?;
+                self.empty = Some(empty);
+                Ok(())
+            }
+        }
     }
-    slot.as_ref().ok_or_else(|| ErrorKind::Other.into())
+}
+
+fn copy(mount: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(open_tree(
+        mount,
+        "",
+        clone_flags(false) | OpenTreeFlags::AT_EMPTY_PATH,
+    )?)
 }
 
 /// The image could have put anything at `/dev/null` if the spec brings its own `/dev` (CVE-2025-31133).

@@ -5,6 +5,7 @@ mod execs;
 mod groups;
 mod inside;
 mod mounts;
+mod speed;
 
 use crate::bed::Bed;
 
@@ -126,6 +127,8 @@ pub const ALL: &[Case] = &[
         groups::groups_freeze_list_and_kill,
     ),
     ("memory_kills_are_counted", groups::memory_kills_are_counted),
+    ("speed_of_a_launch", speed::speed_of_a_launch),
+    ("speed_of_an_exec", speed::speed_of_an_exec),
     ("statistics_are_read", groups::statistics_are_read),
 ];
 
