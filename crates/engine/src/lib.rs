@@ -29,6 +29,7 @@ pub use config::EngineConfig;
 pub use error::{Error, Result};
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use wharf_api::error::Kind;
@@ -62,6 +63,8 @@ pub struct Engine {
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
     pub(crate) volumes: Arc<Volumes>,
+    /// Containers are being stopped because the daemon is; policies and records of what users wanted stay out of it.
+    pub(crate) shutting_down: AtomicBool,
     /// For tasks that outlive the request that started them.
     this: Weak<Engine>,
 }
@@ -70,6 +73,11 @@ impl Engine {
     /// A handle for a task of its own. `None`: the engine is being dropped.
     pub(crate) fn handle(&self) -> Option<Arc<Engine>> {
         self.this.upgrade()
+    }
+
+    /// Whether [`Engine::shutdown`] was called.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Acquire)
     }
 
     /// Runs `work` to its end even when the caller goes away: nothing is left half-done.

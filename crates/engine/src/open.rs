@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use wharf_network::{Endpoint, NetworkConfig, NetworkManager};
 use wharf_runtime::client::Spawner;
@@ -48,6 +49,7 @@ impl Engine {
             containers: Registry::default(),
             execs: Execs::default(),
             volumes: Arc::new(volumes),
+            shutting_down: AtomicBool::new(false),
             this: this.clone(),
             config,
         });

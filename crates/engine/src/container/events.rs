@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Container;
+use super::record::Record;
 use crate::Engine;
 
 impl Engine {
@@ -18,5 +19,18 @@ impl Engine {
         }
         self.events
             .publish("container", action, &container.id, attributes);
+    }
+
+    /// Publishes that a container began or ended to use its volumes.
+    pub(crate) fn tell_mounts(&self, action: &str, record: &Record) {
+        for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+            let mut attributes = BTreeMap::from([("container".to_owned(), record.id.clone())]);
+            if action == "mount" {
+                attributes.insert("destination".into(), mount.destination.clone());
+                attributes.insert("propagation".into(), mount.propagation.clone());
+                attributes.insert("read/write".into(), mount.rw.to_string());
+            }
+            self.tell_volume(action, &mount.name, attributes);
+        }
     }
 }

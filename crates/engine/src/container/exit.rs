@@ -97,13 +97,14 @@ impl Engine {
         let before = container.state();
         self.end_execs(container);
         self.release_network(&container.id, &before.endpoints);
-        let lasted = lasted(before.started_ns, status.exited_at_ns);
         let record = container.record();
+        self.tell_mounts("unmount", &record);
+        let lasted = lasted(before.started_ns, status.exited_at_ns);
         let manually_restarted = container.is_manually_restarted();
         let ended = Ended {
             exit_code: status.code,
             lasted,
-            manually_stopped: before.manually_stopped,
+            manually_stopped: before.manually_stopped || self.is_shutting_down(),
             restarts: before.restart_count,
         };
         let again = !manually_restarted

@@ -60,17 +60,15 @@ pub fn wants_restart(policy: &RestartPolicy, ended: Ended) -> bool {
     }
 }
 
-/// Whether the policy asks for a run when a daemon starts and finds the container stopped.
+/// Whether the policy asks for a run when a daemon starts and finds the container stopped. `on-failure` only looks at runs that end.
 pub fn wants_start_with_daemon(
     policy: &RestartPolicy,
     manually_stopped: bool,
-    exit_code: i32,
     started_before: bool,
 ) -> bool {
     match policy.name.as_str() {
         "always" => started_before,
         "unless-stopped" => started_before && !manually_stopped,
-        "on-failure" => started_before && !manually_stopped && exit_code != 0,
         _ => false,
     }
 }

@@ -104,7 +104,6 @@ impl Engine {
             let wanted = restart_policy::wants_start_with_daemon(
                 policy,
                 state.manually_stopped,
-                state.exit_code,
                 state.started_before,
             );
             let waiting = state.status == Status::Restarting;

@@ -317,8 +317,10 @@ impl Engine {
                 state.restart_count = 0;
             }
         })?;
-        self.watch(container, live, events);
+        self.tell_mounts("mount", &container.record());
         self.tell(container, "start", &[]);
+        // After the event: a run can be over at once.
+        self.watch(container, live, events);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Signals, stop and restart (moby `daemon/kill.go`, `stop.go`, `restart.go`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wharf_api::error::Kind;
@@ -154,6 +155,24 @@ impl Engine {
         ))
     }
 
+    /// Stops every container, each in its own time, because the daemon stops and was not told to leave them running.
+    /// Restart policies and what users asked for stay as they are: the next daemon starts again what should run.
+    pub async fn shutdown(&self) {
+        self.shutting_down.store(true, Ordering::Release);
+        let mut stops = tokio::task::JoinSet::new();
+        for container in self.containers.all() {
+            let Some(engine) = self.handle() else { return };
+            if container.status().is_running() {
+                stops.spawn(async move {
+                    if let Err(error) = engine.stop(&container, &StopOptions::default()).await {
+                        tracing::warn!(container = container.id, %error, "not stopped");
+                    }
+                });
+            }
+        }
+        while stops.join_next().await.is_some() {}
+    }
+
     async fn kill_cgroup(&self, live: &Live) -> Result<()> {
         let path = live.plan.cgroup.path.clone();
         crate::blocking(move || {
@@ -172,7 +191,7 @@ impl Engine {
         let live = container.running()?;
         let record = container.record();
         let final_signal = is_final(&record, signal);
-        if !container.is_manually_restarted() {
+        if !container.is_manually_restarted() && !self.is_shutting_down() {
             container.edit_state(&self.database, |state| state.manually_stopped = true)?;
         }
         match live.monitor.signal(Target::Init, signal).await {
