@@ -4,12 +4,15 @@
 
 pub mod activation;
 pub mod cgroup;
+pub mod child;
 pub mod clone;
 pub mod fdpass;
+pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod process;
 pub mod seccomp;
+pub mod signal;
 pub mod signal_watch;
 pub mod tty;
 pub mod xattr;

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Role::Cli { name } => wharf_cli::main(name, args),
         Role::Dockerd => not_in_this_build("daemon"),
         Role::Daemon => not_in_this_build("daemon"),
-        Role::Spawner => not_in_this_build("spawner"),
+        Role::Spawner => wharf_runtime::spawner::main(),
     }
 }
 

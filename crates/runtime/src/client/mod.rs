@@ -1,12 +1,18 @@
 //! The daemon's end: starts the spawner, asks it for monitors, talks to monitors. Async (tokio).
 
+mod monitor;
+mod spawner;
+
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::launch::LaunchError;
 use crate::plan::{ContainerPlan, ExecPlan};
+
+pub use monitor::Monitor;
+pub use spawner::Spawner;
 
 /// How a client's socket is joined to a process's streams.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -140,10 +146,6 @@ pub enum ClientError {
     },
 }
 
-/// Handle to the spawner process. Restarts it when it died.
-#[derive(Debug)]
-pub struct Spawner {}
-
 /// A new exec.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExecRequest {
@@ -159,79 +161,9 @@ pub struct ExecRequest {
     pub console_size: (u16, u16),
 }
 
-/// Handle to one container's monitor.
-#[derive(Debug)]
-pub struct Monitor {}
+/// What a monitor reports, in order. Ends when the last [`Monitor`] handle is dropped or the monitor is gone.
+pub type Events = tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>;
 
-impl Spawner {
-    /// Starts the spawner from a write-proof image of `binary`.
-    pub async fn start(_binary: &Path) -> Result<Spawner, ClientError> {
-        Err(ClientError::Gone)
-    }
-
-    /// Makes a monitor and through it the container. `attach`: clients that attached before the start.
-    pub async fn spawn(
-        &self,
-        _request: SpawnRequest,
-        _netns: Option<OwnedFd>,
-        _attach: Vec<(AttachRequest, OwnedFd)>,
-    ) -> Result<
-        (
-            Monitor,
-            Started,
-            tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>,
-        ),
-        ClientError,
-    > {
-        Err(ClientError::Gone)
-    }
-}
-
-impl Monitor {
-    /// Finds the monitor of a container that outlived an earlier daemon.
-    /// `Ok(Err(status))`: it ended while no daemon was there, this is its exit record.
-    #[allow(clippy::type_complexity)]
-    pub async fn reconnect(
-        _state_dir: &Path,
-    ) -> Result<
-        Result<
-            (
-                Monitor,
-                Started,
-                tokio::sync::mpsc::UnboundedReceiver<MonitorEvent>,
-            ),
-            ExitStatus,
-        >,
-        ClientError,
-    > {
-        Err(ClientError::Gone)
-    }
-
-    /// Starts an exec; with `attach`, the client's socket is joined to it and closed at its end.
-    pub async fn exec(
-        &self,
-        _request: ExecRequest,
-        _attach: Option<(AttachRequest, OwnedFd)>,
-    ) -> Result<i32, ClientError> {
-        Err(ClientError::Gone)
-    }
-
-    /// Joins a client's socket to the container's streams; the monitor closes it at the end.
-    pub async fn attach(
-        &self,
-        _request: AttachRequest,
-        _client: OwnedFd,
-    ) -> Result<(), ClientError> {
-        Err(ClientError::Gone)
-    }
-
-    /// Sets a terminal's size.
-    pub async fn resize(&self, _target: Target, _rows: u16, _cols: u16) -> Result<(), ClientError> {
-        Err(ClientError::Gone)
-    }
-
-    /// Sends a signal to init, or to an exec.
-    pub async fn signal(&self, _target: Target, _signal: i32) -> Result<(), ClientError> {
-        Err(ClientError::Gone)
-    }
+fn io_error(what: &'static str) -> impl FnOnce(std::io::Error) -> ClientError {
+    move |source| ClientError::Io { what, source }
 }

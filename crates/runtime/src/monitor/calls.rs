@@ -1,0 +1,148 @@
+//! What the daemon asks of a running monitor.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::process::{Identity, Process};
+use super::{Monitor, Streams, send_signal, signal, stdio};
+use crate::client::{AttachRequest, ExecRequest, Target};
+use crate::launch::{LaunchError, Step};
+use crate::protocol::{Call, Report, Request};
+
+/// Calls taken from the daemon before streams get their turn.
+const CALLS_PER_TURN: usize = 8;
+
+impl Monitor {
+    /// The daemon's connection has something: messages, room for ours, or its end.
+    pub(super) fn control_ready(&mut self) {
+        self.control.flush(&self.poll);
+        for _ in 0..CALLS_PER_TURN {
+            match self.control.receive() {
+                Ok(None) => return,
+                Ok(Some(incoming)) => match incoming.decode::<Call>() {
+                    Ok((call, fds)) => self.answer(call, fds),
+                    Err(_) => return self.control.disconnect(&self.poll),
+                },
+                Err(_) => return self.control.disconnect(&self.poll),
+            }
+        }
+    }
+
+    fn answer(&mut self, call: Call, mut fds: Vec<OwnedFd>) {
+        let id = call.id;
+        let report = match call.request {
+            Request::Hello => return self.greet(id),
+            Request::Exec { exec, client } => {
+                let client = client.zip(fds.pop());
+                return self.exec(id, *exec, client);
+            }
+            Request::Attach(request) => self.attach_to_init(&request, fds.pop()),
+            Request::Resize { target, rows, cols } => self.resize(&target, rows, cols),
+            Request::Signal { target, signal } => self.signal(&target, signal),
+        };
+        let report = match report {
+            Ok(()) => Report::Done { id },
+            Err(error) => Report::Refused {
+                id,
+                errno: error.raw_os_error().unwrap_or(libc::EIO),
+            },
+        };
+        self.control.report(&report, None, &self.poll);
+    }
+
+    fn greet(&mut self, id: u64) {
+        self.report_started(id);
+        self.control.tell_missed(&self.poll);
+    }
+
+    fn exec(&mut self, id: u64, exec: ExecRequest, client: Option<(AttachRequest, OwnedFd)>) {
+        let report = match self.start_exec(exec, client) {
+            Ok(pid) => Report::ExecStarted { id, pid },
+            Err(error) => Report::Failed { id, error },
+        };
+        self.control.report(&report, None, &self.poll);
+        // It may have ended already, and then no signal came.
+        self.reap();
+    }
+
+    fn start_exec(
+        &mut self,
+        exec: ExecRequest,
+        client: Option<(AttachRequest, OwnedFd)>,
+    ) -> Result<i32, LaunchError> {
+        let init = &self.processes[0].identity.pidfd;
+        let launch_exec = self.launcher.launch_exec;
+        let (launched, ends) = if client.is_none() && !exec.tty {
+            // Nobody will ever see its output.
+            let (stdio, ends) = stdio::nothing().step("open /dev/null")?;
+            let launched = signal::with_child_signals_open(|| launch_exec(&exec.plan, init, stdio))
+                .step("signal mask")??;
+            (launched, ends)
+        } else {
+            let streams = Streams {
+                tty: exec.tty,
+                open_stdin: exec.open_stdin,
+                size: exec.console_size,
+            };
+            streams.launch(|stdio| launch_exec(&exec.plan, init, stdio))?
+        };
+        let pid = launched.pid;
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let identity = Identity {
+            serial,
+            exec_id: Some(exec.exec_id),
+            pid,
+            pidfd: launched.pidfd,
+            tty: exec.tty,
+            stdin_once: true,
+        };
+        self.processes
+            .push(Process::new(identity, ends, &self.poll));
+        if let Some((request, socket)) = client {
+            self.attach(serial, &request, socket);
+        }
+        Ok(pid)
+    }
+
+    fn attach_to_init(
+        &mut self,
+        request: &AttachRequest,
+        socket: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let socket = socket.ok_or(Errno::BADF)?;
+        if self.processes[0].exit.is_some() {
+            return Err(Errno::SRCH.into());
+        }
+        self.attach(0, request, socket);
+        Ok(())
+    }
+
+    fn resize(&self, target: &Target, rows: u16, cols: u16) -> io::Result<()> {
+        self.find(target)?
+            .console
+            .as_ref()
+            .ok_or(Errno::NOTTY)?
+            .resize(rows, cols)
+    }
+
+    fn signal(&self, target: &Target, signal: i32) -> io::Result<()> {
+        send_signal(self.find(target)?.pidfd(), signal)
+    }
+
+    fn find(&self, target: &Target) -> io::Result<&Process> {
+        let wanted = match target {
+            Target::Init => None,
+            Target::Exec(id) => Some(id),
+        };
+        let process = self
+            .processes
+            .iter()
+            .find(|process| process.identity.exec_id.as_ref() == wanted);
+        Ok(process
+            .filter(|process| process.exit.is_none())
+            .ok_or(Errno::SRCH)?)
+    }
+}
