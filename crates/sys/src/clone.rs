@@ -61,11 +61,11 @@ pub fn fork_with(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     match i32::try_from(pid) {
         Ok(0) => Ok(Forked::Child),
-        // SAFETY: the kernel stored a fresh descriptor, owned by nobody else.
-        Ok(pid) if pid > 0 => Ok(Forked::Parent {
-            pid,
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
+        Ok(pid) if pid > 0 => {
+            // SAFETY: the kernel stored a fresh descriptor, owned by nobody else.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent { pid, pidfd })
+        }
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -42,9 +42,8 @@ impl SignalWatch {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel just returned this descriptor and nobody else has it.
-        Ok(SignalWatch {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-        })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(SignalWatch { fd })
     }
 
     /// The next signal that has arrived, if one has.

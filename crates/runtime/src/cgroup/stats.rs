@@ -116,7 +116,7 @@ impl CgroupPath {
     /// How many processes the kernel has killed for memory so far. Cheap; what tells an OOM from other SIGKILLs.
     pub fn oom_kills(&self) -> u64 {
         match self {
-            CgroupPath::V1(_) => self.dir("memory").map_or(0, |d| v1_oom_kills(d)),
+            CgroupPath::V1(_) => self.dir("memory").map_or(0, v1_oom_kills),
             CgroupPath::V2(dir) => value_of(
                 &parse_pairs(&read_or_empty(&dir.join("memory.events"))),
                 "oom_kill",

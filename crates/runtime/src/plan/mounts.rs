@@ -1,7 +1,5 @@
 //! Mounts of a spec as steps: options sorted into attributes, propagation and file system data.
 
-use std::path::PathBuf;
-
 use wharf_spec::runtime::{Mount, Spec};
 
 use super::{
@@ -226,8 +224,7 @@ fn parse_other(parsed: &mut Options, option: &str) {
 /// Whether the spec brings its own `/dev`, which is then used as it is (runc).
 pub(super) fn has_bound_dev(mounts: &[MountStep]) -> bool {
     mounts.iter().any(|m| {
-        matches!(m.source, MountSource::Bind { .. })
-            && PathBuf::from(&m.target) == PathBuf::from("/dev")
+        matches!(m.source, MountSource::Bind { .. }) && m.target.trim_end_matches('/') == "/dev"
     })
 }
 

@@ -277,11 +277,11 @@ mod tests {
                     false
                 }
                 AND32_K => {
-                    r[dst] = r[dst] & u64::from(imm as u32);
+                    r[dst] &= u64::from(imm as u32);
                     false
                 }
                 RSH32_K => {
-                    r[dst] = u64::from(r[dst] as u32 >> imm);
+                    r[dst] = (r[dst] & 0xffff_ffff) >> imm;
                     false
                 }
                 JNE_K => r[dst] != wide,
