@@ -8,6 +8,7 @@ pub mod child;
 pub mod clone;
 pub mod fdpass;
 pub mod memory;
+pub mod heap;
 pub mod mount;
 pub mod netns;
 pub mod process;

@@ -1,0 +1,153 @@
+//! Flags over file. What both say is refused, as dockerd does.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::options::{OPTIONS, Support};
+use super::{ConfigError, Flags, Settings, file};
+
+/// Reads the file that `flags` point at and merges the two.
+pub fn load(flags: &Flags) -> Result<Settings, ConfigError> {
+    let (options, path) = match file::read(flags.config_file.as_deref())? {
+        Some((path, options)) => {
+            let why = conflicts(&flags.given, &options);
+            if let Some(why) = why {
+                return Err(ConfigError::File { path, why });
+            }
+            (options, Some(path))
+        }
+        None => (Map::new(), None),
+    };
+    settings(flags, options, path)
+}
+
+fn settings(
+    flags: &Flags,
+    mut options: Map<String, Value>,
+    path: Option<PathBuf>,
+) -> Result<Settings, ConfigError> {
+    options.extend(flags.given.clone());
+    refuse_unsupported(&options)?;
+    let settings = Settings::from_options(options).map_err(|why| match path {
+        Some(path) => ConfigError::File { path, why },
+        None => ConfigError::Invalid(why),
+    })?;
+    settings.validate().map_err(ConfigError::Invalid)?;
+    Ok(settings)
+}
+
+/// dockerd's complaint about options that both flags and file set.
+fn conflicts(flags: &Map<String, Value>, file: &Map<String, Value>) -> Option<String> {
+    let both: Vec<String> = flags
+        .iter()
+        .filter_map(|(key, flag)| {
+            // Runtimes of both are joined.
+            let in_file = file.get(key).filter(|_| key != "runtimes")?;
+            Some(format!(
+                "{key}: (from flag: {}, from file: {})",
+                go_text(key, flag),
+                go_text(key, in_file)
+            ))
+        })
+        .collect();
+    (!both.is_empty()).then(|| {
+        format!("the following directives are specified both as a flag and in the configuration file: {}", both.join(", "))
+    })
+}
+
+/// A value as Go's `%v` prints it; proxies without their credentials.
+fn go_text(key: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) if key.ends_with("-proxy") => mask_credentials(text),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!(
+            "[{}]",
+            list.iter()
+                .map(|v| go_text(key, v))
+                .collect::<Vec<_>>()
+                .join(" ")
+        ),
+        Value::Object(map) => {
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(k, v)| format!("{k}:{}", go_text(key, v)))
+                .collect();
+            format!("map[{}]", pairs.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn mask_credentials(url: &str) -> String {
+    match url
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)))
+    {
+        Some((scheme, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => url.to_owned(),
+    }
+}
+
+fn refuse_unsupported(options: &Map<String, Value>) -> Result<(), ConfigError> {
+    let refused = OPTIONS.iter().find(|opt| {
+        opt.support == Support::No
+            && options
+                .get(opt.key)
+                .is_some_and(|value| asks_for_something(opt.key, value))
+    });
+    refused.map_or(Ok(()), |opt| Err(ConfigError::Unsupported(opt.key)))
+}
+
+fn asks_for_something(key: &str, value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(n) => n.as_f64() != Some(0.0),
+        // The profile that is used anyway.
+        Value::String(text) => !text.is_empty() && !(key == "seccomp-profile" && text == "builtin"),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn map(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().expect("an object")
+    }
+
+    #[test]
+    fn conflicts_are_told_in_dockerds_words() {
+        let flags =
+            map(json!({"debug": true, "hosts": ["unix:///a"], "http-proxy": "http://u:p@h:1"}));
+        let file = map(
+            json!({"debug": false, "hosts": ["tcp://b", "fd://"], "http-proxy": "http://h:2", "mtu": 1}),
+        );
+        assert_eq!(
+            conflicts(&flags, &file).as_deref(),
+            Some(
+                "the following directives are specified both as a flag and in the configuration file: \
+                 debug: (from flag: true, from file: false), \
+                 hosts: (from flag: [unix:///a], from file: [tcp://b fd://]), \
+                 http-proxy: (from flag: http://xxxxx:xxxxx@h:1, from file: http://h:2)"
+            )
+        );
+        assert_eq!(conflicts(&flags, &map(json!({"mtu": 1}))), None);
+    }
+
+    #[test]
+    fn unsupported_options_are_refused_unless_off() {
+        let load = |options| settings(&Flags::default(), map(options), None);
+        assert!(load(json!({"userns-remap": "", "ipv6": false, "storage-opts": [], "seccomp-profile": "builtin"})).is_ok());
+        let error = load(json!({"userns-remap": "default"})).expect_err("unsupported");
+        assert_eq!(
+            error.to_string(),
+            "userns-remap is not supported by this engine yet"
+        );
+    }
+}

@@ -1,0 +1,372 @@
+//! The merged configuration as a plain value.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use wharf_api::container::Ulimit;
+use wharf_api::gojson;
+
+/// Every option that is obeyed. Defaults are dockerd's, paths ours.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+#[allow(missing_docs)] // named as the options are; the table has their help
+pub struct Settings {
+    pub hosts: Vec<String>,
+    pub group: String,
+    pub pidfile: String,
+    pub data_root: PathBuf,
+    pub exec_root: PathBuf,
+    pub storage_driver: String,
+    pub exec_opts: Vec<String>,
+    pub labels: Vec<String>,
+
+    pub debug: bool,
+    pub log_level: String,
+    pub log_format: String,
+    pub raw_logs: bool,
+    pub experimental: bool,
+
+    pub tls: Option<bool>,
+    pub tlsverify: Option<bool>,
+    pub tlscacert: Option<PathBuf>,
+    pub tlscert: Option<PathBuf>,
+    pub tlskey: Option<PathBuf>,
+
+    pub bip: String,
+    pub bridge: String,
+    pub fixed_cidr: String,
+    pub mtu: i64,
+    pub icc: bool,
+    pub ip: String,
+    pub ip_masq: bool,
+    pub ip_forward: bool,
+    pub iptables: bool,
+    pub default_address_pools: Vec<Pool>,
+    pub dns: Vec<String>,
+    pub dns_opts: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub host_gateway_ips: Vec<String>,
+    pub host_gateway_ip: String,
+
+    pub cgroup_parent: String,
+    pub default_cgroupns_mode: String,
+    pub default_ipc_mode: String,
+    pub default_runtime: String,
+    #[serde(deserialize_with = "size")]
+    pub default_shm_size: i64,
+    pub default_stop_timeout: i64,
+    pub default_ulimits: BTreeMap<String, Ulimit>,
+    pub init: bool,
+    pub no_new_privileges: bool,
+    pub live_restore: bool,
+    pub log_driver: String,
+    pub log_opts: BTreeMap<String, String>,
+
+    pub http_proxy: String,
+    pub https_proxy: String,
+    pub no_proxy: String,
+    pub insecure_registries: Vec<String>,
+    pub registry_mirrors: Vec<String>,
+    pub max_concurrent_downloads: i64,
+    pub max_concurrent_uploads: i64,
+    pub max_download_attempts: i64,
+    pub shutdown_timeout: i64,
+}
+
+/// A range that subnets of new networks are cut from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    /// CIDR.
+    pub base: String,
+    /// Prefix length of the subnets.
+    pub size: u8,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            hosts: Vec::new(),
+            group: "docker".into(),
+            pidfile: "/run/wharf/wharf.pid".into(),
+            data_root: "/var/lib/wharf".into(),
+            exec_root: "/run/wharf".into(),
+            storage_driver: String::new(),
+            exec_opts: Vec::new(),
+            labels: Vec::new(),
+            debug: false,
+            log_level: "info".into(),
+            log_format: "text".into(),
+            raw_logs: false,
+            experimental: false,
+            tls: None,
+            tlsverify: None,
+            tlscacert: None,
+            tlscert: None,
+            tlskey: None,
+            bip: String::new(),
+            bridge: String::new(),
+            fixed_cidr: String::new(),
+            mtu: 0,
+            icc: true,
+            ip: String::new(),
+            ip_masq: true,
+            ip_forward: true,
+            iptables: true,
+            default_address_pools: Vec::new(),
+            dns: Vec::new(),
+            dns_opts: Vec::new(),
+            dns_search: Vec::new(),
+            host_gateway_ips: Vec::new(),
+            host_gateway_ip: String::new(),
+            cgroup_parent: String::new(),
+            default_cgroupns_mode: String::new(),
+            default_ipc_mode: "private".into(),
+            default_runtime: "runc".into(),
+            default_shm_size: 64 << 20,
+            default_stop_timeout: 10,
+            default_ulimits: BTreeMap::new(),
+            init: false,
+            no_new_privileges: false,
+            live_restore: false,
+            log_driver: "json-file".into(),
+            log_opts: BTreeMap::new(),
+            http_proxy: String::new(),
+            https_proxy: String::new(),
+            no_proxy: String::new(),
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            max_download_attempts: 5,
+            shutdown_timeout: 15,
+        }
+    }
+}
+
+impl Settings {
+    /// Makes the value from merged options, all of known names.
+    pub fn from_options(options: Map<String, Value>) -> Result<Settings, String> {
+        gojson::from_value(Value::Object(options)).map_err(|e| e.to_string())
+    }
+
+    /// What cannot be wrong with one option alone, in dockerd's words where it has them.
+    pub fn validate(&self) -> Result<(), String> {
+        one_of(
+            "log level",
+            &self.log_level,
+            &[
+                "trace", "debug", "info", "warn", "warning", "error", "fatal", "panic",
+            ],
+        )
+        .map_err(|_| format!("invalid logging level: {}", self.log_level))?;
+        one_of("log format", &self.log_format, &["text", "json"])
+            .map_err(|_| format!("invalid log format: {}", self.log_format))?;
+        one_of("storage driver", &self.storage_driver, &["", "overlay2"])?;
+        one_of(
+            "default runtime",
+            &self.default_runtime,
+            &["", "runc", "io.containerd.runc.v2", "wharf"],
+        )
+        .map_err(|_| {
+            format!(
+                "specified default runtime '{}' does not exist",
+                self.default_runtime
+            )
+        })?;
+        one_of(
+            "ipc mode",
+            &self.default_ipc_mode,
+            &["private", "shareable"],
+        )
+        .map_err(|_| {
+            format!(
+                "IPC mode \"{}\" is not supported as default value",
+                self.default_ipc_mode
+            )
+        })?;
+        one_of(
+            "cgroup namespace mode",
+            &self.default_cgroupns_mode,
+            &["", "private", "host"],
+        )
+        .map_err(|_| {
+            format!(
+                "default cgroup namespace mode ({}) is invalid; use \"host\" or \"private\"",
+                self.default_cgroupns_mode
+            )
+        })?;
+        for (what, value) in [
+            ("default MTU", self.mtu),
+            ("max concurrent downloads", self.max_concurrent_downloads),
+            ("max concurrent uploads", self.max_concurrent_uploads),
+            ("max download attempts", self.max_download_attempts),
+            ("default stop timeout", self.default_stop_timeout),
+        ] {
+            if value < 0 {
+                return Err(format!("invalid {what}: {value}"));
+            }
+        }
+        if !self.bridge.is_empty() && self.bridge != "none" && !self.bip.is_empty() {
+            return Err(
+                "you specified -b & --bip, mutually exclusive options. Please specify only one"
+                    .to_owned(),
+            );
+        }
+        if !self.icc && !self.iptables {
+            return Err("you specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true".to_owned());
+        }
+        self.validate_lists()
+    }
+
+    fn validate_lists(&self) -> Result<(), String> {
+        if let Some(label) = self.labels.iter().find(|l| !l.contains('=')) {
+            return Err(format!("bad attribute format: {label}"));
+        }
+        if let Some(address) = self.dns.iter().find(|a| a.parse::<IpAddr>().is_err()) {
+            return Err(format!("{address} is not an ip address"));
+        }
+        for opt in &self.exec_opts {
+            match opt.split_once('=') {
+                Some(("native.cgroupdriver", "cgroupfs")) => {}
+                Some(("native.cgroupdriver", driver)) => {
+                    return Err(format!(
+                        "exec-opt native.cgroupdriver={driver} is not supported by this engine yet"
+                    ));
+                }
+                _ => return Err(format!("invalid exec-opt: {opt}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether connections over TCP are encrypted, and whether clients must show a certificate: `--tlsverify`, given
+    /// either way, turns TLS on, and TLS without a word about verification verifies.
+    #[must_use]
+    pub fn tls_mode(&self) -> Option<bool> {
+        let on = self.tlsverify.is_some() || self.tls == Some(true);
+        on.then(|| self.tlsverify.unwrap_or(true))
+    }
+}
+
+fn one_of(what: &str, value: &str, allowed: &[&str]) -> Result<(), String> {
+    if allowed.contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("unknown {what}: {value}"))
+    }
+}
+
+/// Bytes as a number or as text with a unit of 1024 (go-units `RAMInBytes`).
+fn size<'de, D: Deserializer<'de>>(de: D) -> Result<i64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Size {
+        Bytes(i64),
+        Text(String),
+    }
+    match Size::deserialize(de)? {
+        Size::Bytes(n) => Ok(n),
+        Size::Text(text) => parse_size(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("invalid size: '{text}'"))),
+    }
+}
+
+fn parse_size(text: &str) -> Option<i64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let at = lower
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(at);
+    let exponent = match unit.trim().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    #[allow(clippy::cast_possible_truncation)] // saturates; nobody has that much memory
+    Some((number * 1024f64.powi(exponent)) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(value: &Value) -> Result<Settings, String> {
+        let settings = Settings::from_options(value.as_object().cloned().expect("an object"))?;
+        settings.validate().map(|()| settings)
+    }
+
+    #[test]
+    fn options_become_fields() {
+        let s = settings(&json!({"hosts": ["fd://"], "default-shm-size": "1g", "mtu": 1400, "log-opts": {"a": "b"},
+            "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 2, "Soft": 1}}, "iptables": false}))
+        .expect("valid");
+        assert_eq!(
+            (s.hosts, s.default_shm_size, s.mtu, s.iptables, s.icc),
+            (vec!["fd://".to_owned()], 1 << 30, 1400, false, true)
+        );
+        assert_eq!(s.default_ulimits["nofile"].hard, 2);
+        assert_eq!(s.log_opts["a"], "b");
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for (value, message) in [
+            (json!({"log-level": "loud"}), "invalid logging level: loud"),
+            (
+                json!({"max-concurrent-downloads": -1}),
+                "invalid max concurrent downloads: -1",
+            ),
+            (json!({"labels": ["x"]}), "bad attribute format: x"),
+            (json!({"dns": ["x"]}), "x is not an ip address"),
+            (
+                json!({"default-runtime": "kata"}),
+                "specified default runtime 'kata' does not exist",
+            ),
+        ] {
+            assert_eq!(settings(&value).expect_err("refused"), message);
+        }
+        assert!(settings(&json!({"mtu": "big"})).is_err());
+    }
+
+    #[test]
+    fn tlsverify_in_either_sense_turns_tls_on() {
+        for (value, expected) in [
+            (json!({}), None),
+            (json!({"tls": false}), None),
+            (json!({"tls": true}), Some(true)),
+            (json!({"tls": true, "tlsverify": false}), Some(false)),
+            (json!({"tlsverify": true}), Some(true)),
+            (json!({"tlsverify": false}), Some(false)),
+        ] {
+            assert_eq!(
+                settings(&value).expect("valid").tls_mode(),
+                expected,
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        for (text, expected) in [
+            ("64m", 64 << 20),
+            ("1.5GiB", 3 << 29),
+            ("10", 10),
+            ("2kb", 2048),
+        ] {
+            assert_eq!(parse_size(text), Some(expected), "{text}");
+        }
+        assert_eq!(parse_size("many"), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Bytes between async bodies and blocking readers and writers, through bounded channels.
+//!
+//! Uploads: the body is pulled into a channel, blocking code reads a [`BodyReader`]. Downloads: blocking code writes to
+//! a [`BodyWriter`], the channel is the answer's body. Either side that goes away ends the other.
+
+use std::io::{self, Read, Write};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+
+use super::body::Chunk;
+
+/// Chunks under way; hyper's are up to 400 KiB, ours [`WRITE_CHUNK`].
+const DEPTH: usize = 4;
+
+/// Small writes are gathered to this size.
+const WRITE_CHUNK: usize = 64 << 10;
+
+/// A request's body as a blocking reader. An upload that breaks off reads as an error, never as an early end.
+#[derive(Debug)]
+pub struct BodyReader {
+    chunks: mpsc::Receiver<Chunk>,
+    current: Bytes,
+}
+
+impl BodyReader {
+    /// Starts pulling `body`.
+    #[must_use]
+    pub fn new(mut body: Incoming) -> BodyReader {
+        let (send, chunks) = mpsc::channel(DEPTH);
+        tokio::spawn(async move {
+            while let Some(frame) = body.frame().await {
+                let chunk = match frame {
+                    Ok(frame) => frame.into_data().map_err(|_| ()),
+                    Err(e) => {
+                        // The reader being gone too is fine.
+                        let _ = send
+                            .send(Err(io::Error::new(io::ErrorKind::UnexpectedEof, e)))
+                            .await;
+                        return;
+                    }
+                };
+                // Trailers are not data.
+                let Ok(bytes) = chunk else { continue };
+                if send.send(Ok(bytes)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        BodyReader {
+            chunks,
+            current: Bytes::new(),
+        }
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.chunks.blocking_recv() {
+                Some(chunk) => self.current = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let n = self.current.len().min(buf.len());
+        self.current.copy_to_slice(&mut buf[..n]);
+        Ok(n)
+    }
+}
+
+/// A blocking writer into an answer's body.
+#[derive(Debug)]
+pub struct BodyWriter {
+    chunks: mpsc::Sender<Chunk>,
+    gathered: BytesMut,
+}
+
+impl BodyWriter {
+    /// A writer and the body it feeds.
+    #[must_use]
+    pub fn new() -> (BodyWriter, mpsc::Receiver<Chunk>) {
+        let (chunks, receiver) = mpsc::channel(DEPTH);
+        (
+            BodyWriter {
+                chunks,
+                gathered: BytesMut::with_capacity(WRITE_CHUNK),
+            },
+            receiver,
+        )
+    }
+
+    /// Ends the body before its end: the client sees a broken connection, not a short answer.
+    pub fn abort(self, error: io::Error) {
+        // The client being gone too is fine.
+        let _ = self.chunks.blocking_send(Err(error));
+    }
+
+    fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.chunks
+            .blocking_send(Ok(bytes))
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client went away"))
+    }
+}
+
+impl Write for BodyWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.gathered.extend_from_slice(buf);
+        if self.gathered.len() >= WRITE_CHUNK {
+            self.flush()?;
+        }
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.gathered.split().freeze();
+        self.send(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_gathered_and_flushed() {
+        let (mut writer, mut chunks) = BodyWriter::new();
+        writer.write_all(b"ab").expect("room");
+        writer.write_all(b"cd").expect("room");
+        writer.flush().expect("room");
+        drop(writer);
+        assert_eq!(
+            chunks.blocking_recv().map(|c| c.expect("data")),
+            Some(Bytes::from_static(b"abcd"))
+        );
+        assert!(chunks.blocking_recv().is_none());
+    }
+
+    #[test]
+    fn writer_fails_once_the_client_is_gone() {
+        let (mut writer, chunks) = BodyWriter::new();
+        drop(chunks);
+        assert_eq!(
+            writer
+                .write(&[0; WRITE_CHUNK])
+                .expect_err("nobody reads")
+                .kind(),
+            io::ErrorKind::BrokenPipe
+        );
+    }
+}
