@@ -11,8 +11,11 @@ use super::options::{Kind, OPTIONS, by_key};
 /// Where the file is looked for when no flag names it; the first that exists counts.
 pub const DEFAULT_FILES: [&str; 2] = ["/etc/wharf/daemon.json", "/etc/docker/daemon.json"];
 
+/// Options by key.
+pub type Options = Map<String, Value>;
+
 /// Reads the named file, or the first default file that exists, or none.
-pub fn read(named: Option<&Path>) -> Result<Option<(PathBuf, Map<String, Value>)>, ConfigError> {
+pub fn read(named: Option<&Path>) -> Result<Option<(PathBuf, Options)>, ConfigError> {
     let candidates: Vec<&Path> = match named {
         Some(path) => vec![path],
         None => DEFAULT_FILES.iter().map(Path::new).collect(),

@@ -75,7 +75,10 @@ fn command(name: &'static str) -> Command {
 }
 
 fn arg(opt: &Opt) -> Arg {
-    let mut arg = Arg::new(opt.flag).long(opt.flag).help(opt.help);
+    let mut arg = Arg::new(opt.flag)
+        .long(opt.flag)
+        .help(opt.help)
+        .value_name(value_name(opt.kind));
     if let Some(letter) = opt.short {
         arg = arg.short(letter);
     }
@@ -88,6 +91,20 @@ fn arg(opt: &Opt) -> Arg {
         Kind::List | Kind::Map | Kind::Switches | Kind::Ulimits | Kind::Pools => {
             arg.action(ArgAction::Append).allow_hyphen_values(true)
         }
+    }
+}
+
+/// The types that dockerd's help shows.
+fn value_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Switch => "true|false",
+        Kind::Number => "int",
+        Kind::Text | Kind::Object => "string",
+        Kind::Size => "bytes",
+        Kind::List => "list",
+        Kind::Map | Kind::Switches => "map",
+        Kind::Ulimits => "ulimit",
+        Kind::Pools => "pool-options",
     }
 }
 

@@ -105,7 +105,7 @@ fn asks_for_something(key: &str, value: &Value) -> bool {
         Value::Bool(true) => true,
         Value::Number(n) => n.as_f64() != Some(0.0),
         // The profile that is used anyway.
-        Value::String(text) => !text.is_empty() && !(key == "seccomp-profile" && text == "builtin"),
+        Value::String(text) => !text.is_empty() && (key != "seccomp-profile" || text != "builtin"),
         Value::Array(list) => !list.is_empty(),
         Value::Object(map) => !map.is_empty(),
     }

@@ -176,7 +176,12 @@ fn reload(flags: &Flags, level: &LogLevel, server: &Server) {
     match merge::load(flags) {
         Ok(settings) => {
             level.set(&settings);
-            server.engine.events.publish("daemon", "reload", &server.engine.id, reload_attributes(&settings));
+            server.engine.events.publish(
+                "daemon",
+                "reload",
+                &server.engine.id,
+                reload_attributes(&settings),
+            );
             info!("reloaded configuration");
         }
         Err(error) => error!(%error, "configuration was not reloaded"),
@@ -186,14 +191,26 @@ fn reload(flags: &Flags, level: &LogLevel, server: &Server) {
 
 /// What the `reload` event tells, under the names of the file.
 fn reload_attributes(settings: &Settings) -> BTreeMap<String, String> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     [
         ("debug", settings.debug.to_string()),
         ("labels", gojson::to_string(&settings.labels)),
         ("live-restore", settings.live_restore.to_string()),
-        ("max-concurrent-downloads", settings.max_concurrent_downloads.to_string()),
-        ("max-concurrent-uploads", settings.max_concurrent_uploads.to_string()),
-        ("max-download-attempts", settings.max_download_attempts.to_string()),
+        (
+            "max-concurrent-downloads",
+            settings.max_concurrent_downloads.to_string(),
+        ),
+        (
+            "max-concurrent-uploads",
+            settings.max_concurrent_uploads.to_string(),
+        ),
+        (
+            "max-download-attempts",
+            settings.max_download_attempts.to_string(),
+        ),
         ("name", host),
         ("shutdown-timeout", settings.shutdown_timeout.to_string()),
     ]

@@ -87,10 +87,8 @@ where
 }
 
 fn into_client(upgraded: Upgraded) -> io::Result<Client> {
-    let parts = auto::upgrade::downcast::<TokioIo<Conn>>(upgraded)
-        .map_err(|_| io::Error::other("connection of an unknown type"))?;
-    let early = parts.read_buf;
-    match parts.io.into_inner().into_handover()? {
+    let (conn, early) = into_conn(upgraded)?;
+    match conn.into_handover()? {
         Handover::Socket(socket) => Ok(Client {
             socket,
             early_input: early.into(),
@@ -100,6 +98,13 @@ fn into_client(upgraded: Upgraded) -> io::Result<Client> {
             early_input: Vec::new(),
         }),
     }
+}
+
+/// The connection under an upgraded request, and what was read from it already.
+pub fn into_conn(upgraded: Upgraded) -> io::Result<(Conn, Bytes)> {
+    let parts = auto::upgrade::downcast::<TokioIo<Conn>>(upgraded)
+        .map_err(|_| io::Error::other("connection of an unknown type"))?;
+    Ok((parts.io.into_inner(), parts.read_buf))
 }
 
 /// Translates between a TLS connection and one end of a socket pair; returns the other.
@@ -172,10 +177,12 @@ async fn copy_input(mut body: Incoming, mut to: tokio::net::unix::OwnedWriteHalf
         return;
     }
     while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(data) = frame.into_data() {
-            if to.write_all(&data).await.is_err() {
-                return;
-            }
+        // Trailers are not data.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if to.write_all(&data).await.is_err() {
+            return;
         }
     }
     // The process may be gone already.

@@ -8,3 +8,4 @@ pub mod request;
 pub mod respond;
 pub mod serve;
 pub mod transfer;
+pub mod websocket;

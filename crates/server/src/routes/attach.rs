@@ -9,15 +9,10 @@ use crate::http::request::Call;
 
 /// Attaches. Everything that can be refused is refused before the connection changes hands.
 pub async fn attach(call: Call) -> Outcome {
-    let query = AttachOptions {
-        logs: call.query.flag("logs"),
-        stream: call.query.flag("stream"),
-        stdin: call.query.flag("stdin"),
-        stdout: call.query.flag("stdout"),
-        stderr: call.query.flag("stderr"),
-        detach_keys: Some(call.query.get("detachKeys").to_owned()).filter(|keys| !keys.is_empty()),
-    };
-    let attachment = call.engine().container_attach(call.name(), query).await?;
+    let attachment = call
+        .engine()
+        .container_attach(call.name(), attach_options(&call))
+        .await?;
     let content_type = if attachment.is_raw() || call.version.before(42) {
         stream::RAW
     } else {
@@ -32,4 +27,17 @@ pub async fn attach(call: Call) -> Outcome {
             tracing::debug!(%error, "attach failed after the connection was taken over");
         }
     })
+}
+
+/// What the parameters ask for.
+pub(super) fn attach_options(call: &Call) -> AttachOptions {
+    let query = &call.query;
+    AttachOptions {
+        logs: query.flag("logs"),
+        stream: query.flag("stream"),
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        detach_keys: Some(query.get("detachKeys").to_owned()).filter(|keys| !keys.is_empty()),
+    }
 }

@@ -76,10 +76,10 @@ fn use_default_network(host: &mut HostConfig, networking: &mut NetworkingConfig)
         return;
     }
     host.network_mode = "bridge".to_owned();
-    if let Some(endpoints) = &mut networking.endpoints_config {
-        if let Some(endpoint) = endpoints.remove("default") {
-            endpoints.insert("bridge".to_owned(), endpoint);
-        }
+    if let Some(endpoints) = &mut networking.endpoints_config
+        && let Some(endpoint) = endpoints.remove("default")
+    {
+        endpoints.insert("bridge".to_owned(), endpoint);
     }
 }
 

@@ -22,7 +22,10 @@ use crate::http::respond;
 
 /// `GET /containers/json`.
 pub async fn list(call: Call) -> Outcome {
-    let limit = call.query.number("limit")?.and_then(|limit| usize::try_from(limit).ok());
+    let limit = call
+        .query
+        .number("limit")?
+        .and_then(|limit| usize::try_from(limit).ok());
     let options = ListOptions {
         all: call.query.flag("all"),
         limit: limit.filter(|limit| *limit > 0),
@@ -31,7 +34,9 @@ pub async fn list(call: Call) -> Outcome {
     };
     let mut containers = call.engine().container_list(options).await?;
     if call.version.before(46) {
-        containers.iter_mut().for_each(|container| container.host_config.annotations.clear());
+        containers
+            .iter_mut()
+            .for_each(|container| container.host_config.annotations.clear());
     }
     Ok(respond::ok(&containers))
 }
@@ -73,13 +78,6 @@ pub async fn top(call: Call) -> Outcome {
             .engine()
             .container_top(call.name(), call.query.get("ps_args"))
             .await?,
-    ))
-}
-
-/// `GET /containers/{name}/changes`.
-pub async fn changes(call: Call) -> Outcome {
-    Ok(respond::ok(
-        &call.engine().container_changes(call.name()).await?,
     ))
 }
 

@@ -19,12 +19,14 @@ pub async fn events(call: Call) -> Outcome {
             .map_err(|e| ApiError::invalid(format!("invalid value for '{name}': {e}")))
     };
     let (since, until) = (moment("since")?, moment("until")?);
-    if let (Some(since), Some(until)) = (since, until) {
-        if since > until {
-            return Err(ApiError::invalid(
-                "`since` time cannot be after `until` time",
-            ));
-        }
+    if let (Some(since), Some(until)) = (since, until)
+        && since > until
+    {
+        return Err(ApiError::invalid(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            call.query.get("since"),
+            call.query.get("until")
+        )));
     }
     let only_past = until.is_some_and(|until| until <= now());
     let subscription = call
@@ -53,7 +55,10 @@ async fn forward(
             return;
         }
     }
-    while !only_past {
+    if only_past {
+        return;
+    }
+    loop {
         let event = tokio::select! {
             event = subscription.next() => event,
             () = send.closed() => return,

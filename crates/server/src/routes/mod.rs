@@ -6,6 +6,7 @@ pub mod pattern;
 pub mod refused;
 
 pub mod attach;
+pub mod attach_ws;
 pub mod container_create;
 pub mod containers;
 pub mod events;
@@ -73,8 +74,8 @@ pub fn table() -> Vec<Route> {
         route(M::GET, "/containers/{name}/json", containers::inspect),
         route(M::GET, "/containers/{name}/top", containers::top),
         route(M::GET, "/containers/{name}/logs", containers::logs),
-        route(M::GET, "/containers/{name}/changes", containers::changes),
         route(M::GET, "/containers/{name}/stats", containers::stats),
+        route(M::GET, "/containers/{name}/attach/ws", attach_ws::attach),
         route(M::POST, "/containers/{name}/attach", attach::attach),
         route(M::POST, "/containers/{name}/start", containers::start),
         route(M::POST, "/containers/{name}/stop", containers::stop),

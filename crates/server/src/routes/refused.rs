@@ -7,7 +7,7 @@ pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
     ("POST", "/build/cancel"),
     ("POST", "/build/prune"),
     ("POST", "/commit"),
-    ("GET", "/containers/{name}/attach/ws"),
+    ("GET", "/containers/{name}/changes"),
     ("HEAD", "/containers/{name}/archive"),
     ("GET", "/containers/{name}/archive"),
     ("PUT", "/containers/{name}/archive"),
