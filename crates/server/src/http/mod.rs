@@ -4,6 +4,7 @@ pub mod body;
 pub mod conn;
 pub mod error;
 pub mod hijack;
+pub mod platform;
 pub mod request;
 pub mod respond;
 pub mod serve;

@@ -11,6 +11,7 @@ use wharf_api::progress::Progress;
 use super::Outcome;
 use crate::http::body::Chunk;
 use crate::http::error::ApiError;
+use crate::http::platform;
 use crate::http::request::Call;
 use crate::http::respond;
 use crate::http::transfer::{BodyReader, BodyWriter};
@@ -21,14 +22,15 @@ const PROGRESS_DEPTH: usize = 64;
 /// `POST /images/load`: progress lines, the last of them an error when it failed.
 pub async fn load(call: Call) -> Outcome {
     let quiet = call.query.flag_or("quiet", true);
+    let platform = platform::wanted(&call, 48)?;
     let engine = call.engine().clone();
     let (send, chunks) = mpsc::channel(PROGRESS_DEPTH);
     let archive = BodyReader::new(call.body);
     tokio::spawn(async move {
         let outcome = engine
-            .image_load(archive, quiet, progress_sink(send.clone()))
+            .image_load_platform(archive, quiet, &platform, progress_sink(send.clone()))
             .await;
-        finish(outcome.map(drop), &send).await;
+        finish(outcome, &send).await;
     });
     Ok(respond::stream("application/json", chunks))
 }
@@ -86,7 +88,11 @@ pub async fn save_many(call: Call) -> Outcome {
 
 async fn save(call: Call, names: Vec<String>) -> Outcome {
     // A missing image is a 404, not a broken archive.
-    let plan = call.engine().image_save_plan(&names).await?;
+    let platform = platform::wanted(&call, 48)?;
+    let plan = call
+        .engine()
+        .image_save_plan_platform(&names, &platform)
+        .await?;
     let (mut writer, chunks) = BodyWriter::new();
     let engine = call.engine().clone();
     tokio::task::spawn_blocking(move || {
