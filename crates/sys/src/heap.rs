@@ -8,12 +8,3 @@ pub fn share_one_arena() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
-
-/// Gives free memory back to the system. Worth its fraction of a millisecond after work that needed much.
-pub fn trim() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number (how much to keep at the top) and only unmaps what is free, under the allocator's lock.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

@@ -19,13 +19,9 @@ fn main() -> ExitCode {
     };
     match Role::of(&program, args.first().map(OsString::as_os_str)) {
         Role::Cli { name } => wharf_cli::main(name, args),
-        Role::Dockerd => not_in_this_build("daemon"),
-        Role::Daemon => not_in_this_build("daemon"),
+        Role::Dockerd => wharf_server::daemon::main("dockerd", args.into_iter()),
+        // The flags follow the word.
+        Role::Daemon => wharf_server::daemon::main("wharf daemon", args.into_iter().skip(1)),
         Role::Spawner => wharf_runtime::spawner::main(),
     }
-}
-
-fn not_in_this_build(role: &str) -> ExitCode {
-    eprintln!("wharf: this build has no {role}");
-    ExitCode::FAILURE
 }
