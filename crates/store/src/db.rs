@@ -36,9 +36,7 @@ CREATE TABLE IF NOT EXISTS container_layers (
     container TEXT PRIMARY KEY,
     image TEXT NOT NULL,
     parent TEXT,
-    cache TEXT NOT NULL,
-    link TEXT NOT NULL,
-    init_link TEXT NOT NULL
+    cache TEXT NOT NULL
 ) WITHOUT ROWID;
 ";
 
@@ -130,16 +128,14 @@ impl Rows<'_> {
     }
 
     pub(crate) fn container_layers(&self) -> rusqlite::Result<Vec<(String, ContainerLayer)>> {
-        let mut statement = self.0.prepare(
-            "SELECT container, image, parent, cache, link, init_link FROM container_layers",
-        )?;
+        let mut statement = self
+            .0
+            .prepare("SELECT container, image, parent, cache FROM container_layers")?;
         let rows = statement.query_map([], |row| {
             let layer = ContainerLayer {
                 image: digest(row, 1)?,
                 parent: optional_digest(row, 2)?.map(ChainId),
                 cache: row.get(3)?,
-                link: row.get(4)?,
-                init_link: row.get(5)?,
             };
             Ok((row.get(0)?, layer))
         })?;
@@ -219,8 +215,8 @@ impl Rows<'_> {
     ) -> rusqlite::Result<()> {
         let parent = layer.parent.as_ref().map(|parent| parent.0.as_str());
         self.run(
-            "INSERT INTO container_layers (container, image, parent, cache, link, init_link) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![container, layer.image.as_str(), parent, layer.cache, layer.link, layer.init_link],
+            "INSERT INTO container_layers (container, image, parent, cache) VALUES (?1, ?2, ?3, ?4)",
+            params![container, layer.image.as_str(), parent, layer.cache],
         )
     }
 

@@ -71,14 +71,13 @@ fn plan(state: &State, dirs: Vec<String>, links: Vec<String>) -> Leftovers {
         .values()
         .map(|layer| layer.cache.clone())
         .collect();
-    let mut known_links: HashSet<&str> = state
+    let known_links: HashSet<&str> = state
         .layers
         .values()
         .map(|layer| layer.link.as_str())
         .collect();
     for container in state.containers.values() {
         known_dirs.extend([container.cache.clone(), init_name(&container.cache)]);
-        known_links.extend([container.link.as_str(), container.init_link.as_str()]);
     }
     Leftovers {
         dirs: dirs

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use wharf_spec::digest::{ChainId, Digest};
 use wharf_spec::rootfs::RootfsMount;
 
-use crate::drivers::{ContainerDirs, LayerDir, init_name};
+use crate::drivers::ContainerDirs;
 use crate::error::StoreError;
 use crate::image;
 use crate::state::State;
-use crate::store::{Store, new_cache_id, new_link};
+use crate::store::{Store, new_cache_id};
 
 /// The read-write layer of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,20 +20,12 @@ pub struct ContainerLayer {
     pub parent: Option<ChainId>,
     /// Name of its directory.
     pub cache: String,
-    /// Short name.
-    pub link: String,
-    /// Short name of the init layer.
-    pub init_link: String,
 }
 
 impl ContainerLayer {
     fn dirs<'a>(&'a self, state: &'a State) -> ContainerDirs<'a> {
         ContainerDirs {
-            rw: LayerDir {
-                cache: &self.cache,
-                link: &self.link,
-            },
-            init_link: &self.init_link,
+            cache: &self.cache,
             lower: state.dirs(self.parent.as_ref()),
         }
     }
@@ -43,26 +35,7 @@ impl Store {
     /// Creates the `<layer>-init` and read-write layers of a container. `image` is an image ID. On the path of every container start: no sync.
     pub fn create_rw(&self, container_id: &str, image: &str) -> Result<(), StoreError> {
         let layer = self.insert_rw(container_id, image)?;
-        let made = {
-            let state = self.state.lock();
-            let dirs = layer.dirs(&state);
-            let (init_link, lower) = (dirs.init_link.to_owned(), owned(&dirs.lower));
-            drop(state);
-            let lower = lower
-                .iter()
-                .map(|(cache, link)| LayerDir { cache, link })
-                .collect();
-            let rw = LayerDir {
-                cache: &layer.cache,
-                link: &layer.link,
-            };
-            self.driver.create_container(&ContainerDirs {
-                rw,
-                init_link: &init_link,
-                lower,
-            })
-        };
-        if let Err(source) = made {
+        if let Err(source) = self.driver.create_container(&layer.cache) {
             let path = self.driver.layer_dir(&layer.cache);
             self.remove_rw(container_id)?;
             return Err(StoreError::Io {
@@ -87,8 +60,6 @@ impl Store {
             image: image.id,
             parent: image.top,
             cache: new_cache_id()?,
-            link: new_link()?,
-            init_link: new_link()?,
         };
         state
             .db
@@ -153,23 +124,10 @@ impl Store {
             .collect();
         drop(state);
         self.remove_layer_dirs(&layers);
-        let init = init_name(&layer.cache);
-        for dir in [
-            LayerDir {
-                cache: &layer.cache,
-                link: &layer.link,
-            },
-            LayerDir {
-                cache: &init,
-                link: &layer.init_link,
-            },
-        ] {
-            let path = self.driver.layer_dir(dir.cache);
-            self.driver
-                .remove(dir)
-                .map_err(StoreError::io("remove", &path))?;
-        }
-        Ok(())
+        let path = self.driver.layer_dir(&layer.cache);
+        self.driver
+            .remove_container(&layer.cache)
+            .map_err(StoreError::io("remove", &path))
     }
 
     /// IDs of all containers that have layers here. The engine removes those it does not know.
@@ -189,10 +147,4 @@ impl Store {
             .ok_or_else(|| StoreError::NoSuchContainer(id.to_owned()))?;
         Ok(get(&state, layer))
     }
-}
-
-fn owned(dirs: &[LayerDir<'_>]) -> Vec<(String, String)> {
-    dirs.iter()
-        .map(|dir| (dir.cache.to_owned(), dir.link.to_owned()))
-        .collect()
 }

@@ -17,7 +17,7 @@ use crate::rw::ContainerLayer;
 pub(crate) struct State {
     pub(crate) db: Db,
     pub(crate) images: HashMap<Digest, ImageRecord>,
-    /// By full name; sorted, which is the order Docker lists them in.
+    /// By full name.
     pub(crate) references: BTreeMap<Reference, Digest>,
     pub(crate) layers: HashMap<ChainId, Layer>,
     pub(crate) containers: HashMap<String, ContainerLayer>,
@@ -119,12 +119,11 @@ impl State {
             .collect())
     }
 
-    /// References of an image, sorted.
+    /// References of an image, sorted by their text as Docker does.
     pub(crate) fn references_of(&self, id: &Digest) -> Vec<Reference> {
-        self.references
-            .iter()
-            .filter(|(_, image)| *image == id)
-            .map(|(name, _)| name.clone())
-            .collect()
+        let named = self.references.iter().filter(|(_, image)| *image == id);
+        let mut references: Vec<Reference> = named.map(|(name, _)| name.clone()).collect();
+        references.sort_by_cached_key(Reference::to_string);
+        references
     }
 }

@@ -21,10 +21,8 @@ pub struct LayerDir<'a> {
 /// The directories of one container.
 #[derive(Debug, Clone)]
 pub struct ContainerDirs<'a> {
-    /// The read-write layer.
-    pub rw: LayerDir<'a>,
-    /// Short name of the init layer.
-    pub init_link: &'a str,
+    /// Directory of the read-write layer.
+    pub cache: &'a str,
     /// Image layers, topmost first.
     pub lower: Vec<LayerDir<'a>>,
 }
@@ -46,8 +44,11 @@ pub trait Driver: Debug + Send + Sync {
     /// Gives a filled layer its place above `lower`, topmost first.
     fn commit_layer(&self, layer: LayerDir<'_>, lower: &[LayerDir<'_>]) -> io::Result<()>;
 
-    /// Makes the init and read-write layers of a container.
-    fn create_container(&self, dirs: &ContainerDirs<'_>) -> io::Result<()>;
+    /// Makes the init and read-write layers of a container, whose directory is to be called `cache`.
+    fn create_container(&self, cache: &str) -> io::Result<()>;
+
+    /// Removes what [`Driver::create_container`] made and the container wrote. Safe to repeat.
+    fn remove_container(&self, cache: &str) -> io::Result<()>;
 
     /// How to mount a container's root.
     fn mount(&self, dirs: &ContainerDirs<'_>) -> RootfsMount;

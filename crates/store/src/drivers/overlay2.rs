@@ -5,9 +5,12 @@
 //! overlay2/<cache-id>/link       the layer's short name
 //! overlay2/<cache-id>/lower      short names of the layers below, topmost first
 //! overlay2/<cache-id>/work       overlay's scratch space
-//! overlay2/<cache-id>-init/…     the init layer of a container
+//! overlay2/<cache-id>-init       the init layer of a container: a link to `init`
+//! overlay2/init/diff             the init layer, the same for all containers
 //! overlay2/l/<SHORT>             link to ../<cache-id>/diff
 //! ```
+//!
+//! A container costs four entries: its init layer is shared, and what only serves as a lower layer (short name, `lower`) is left out.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,12 +25,17 @@ use crate::initlayer;
 /// Directory of the short names.
 const LINKS: &str = "l";
 
+/// The shared init layer.
+const INIT: &str = "init";
+
 /// See the module.
 #[derive(Debug)]
 pub struct Overlay2 {
     home: PathBuf,
     /// Options of every mount.
     options: Vec<String>,
+    /// Short name of the init layer.
+    init_link: String,
 }
 
 impl Overlay2 {
@@ -42,9 +50,11 @@ impl Overlay2 {
         } else {
             Vec::new()
         };
+        let init_link = ensure_init(home)?;
         Ok(Overlay2 {
             home: home.to_owned(),
             options,
+            init_link,
         })
     }
 
@@ -63,15 +73,6 @@ impl Overlay2 {
         make_dir(&dir.join("diff"), 0o755)?;
         write_file(&dir.join("link"), layer.link)?;
         rustix::fs::symlink(format!("../{}/diff", layer.cache), self.link(layer.link))?;
-        Ok(dir)
-    }
-
-    fn create_above(&self, layer: LayerDir<'_>, lower: &[String]) -> io::Result<PathBuf> {
-        let dir = self.create(layer)?;
-        make_dir(&dir.join("work"), 0o700)?;
-        if !lower.is_empty() {
-            write_file(&dir.join("lower"), &lower.join(":"))?;
-        }
         Ok(dir)
     }
 
@@ -127,43 +128,42 @@ impl Driver for Overlay2 {
         std::fs::write(dir.join("lower"), links.join(":"))
     }
 
-    fn create_container(&self, dirs: &ContainerDirs<'_>) -> io::Result<()> {
-        let mut lower: Vec<String> = dirs
-            .lower
-            .iter()
-            .map(|l| format!("{LINKS}/{}", l.link))
-            .collect();
-        let init = init_name(dirs.rw.cache);
-        let init_dir = self.create_above(
-            LayerDir {
-                cache: &init,
-                link: dirs.init_link,
-            },
-            &lower,
-        )?;
-        initlayer::create(&init_dir.join("diff"))?;
-        lower.insert(0, format!("{LINKS}/{}", dirs.init_link));
-        self.create_above(dirs.rw, &lower).map(drop)
+    fn create_container(&self, cache: &str) -> io::Result<()> {
+        let dir = self.home.join(cache);
+        rustix::fs::symlink(INIT, self.home.join(init_name(cache)))?;
+        make_dir(&dir, 0o710)?;
+        make_dir(&dir.join("diff"), 0o755)?;
+        make_dir(&dir.join("work"), 0o700)
+    }
+
+    fn remove_container(&self, cache: &str) -> io::Result<()> {
+        let dir = self.home.join(cache);
+        gone(std::fs::remove_file(self.home.join(init_name(cache))))?;
+        // Most containers wrote nothing; then this is all, and what is not empty stays for the thorough way.
+        for empty in ["work/work", "work", "diff", ""] {
+            let _ = rustix::fs::rmdir(dir.join(empty));
+        }
+        gone(std::fs::remove_dir_all(dir))
     }
 
     fn mount(&self, dirs: &ContainerDirs<'_>) -> RootfsMount {
-        let init = self.link(dirs.init_link);
+        let init = self.link(&self.init_link);
         RootfsMount::Overlay {
             lower: std::iter::once(init)
                 .chain(dirs.lower.iter().map(|l| self.link(l.link)))
                 .collect(),
-            upper: self.diff(dirs.rw.cache),
-            work: self.home.join(dirs.rw.cache).join("work"),
+            upper: self.diff(dirs.cache),
+            work: self.home.join(dirs.cache).join("work"),
             options: self.options.clone(),
         }
     }
 
     fn container_data(&self, dirs: &ContainerDirs<'_>) -> BTreeMap<String, String> {
-        let init = self.diff(&init_name(dirs.rw.cache));
+        let init = self.diff(&init_name(dirs.cache));
         let lower: Vec<PathBuf> = std::iter::once(init)
             .chain(dirs.lower.iter().map(|l| self.diff(l.cache)))
             .collect();
-        self.data(dirs.rw.cache, &lower)
+        self.data(dirs.cache, &lower)
     }
 
     fn image_data(&self, layers: &[LayerDir<'_>]) -> BTreeMap<String, String> {
@@ -175,10 +175,6 @@ impl Driver for Overlay2 {
     }
 
     fn remove(&self, layer: LayerDir<'_>) -> io::Result<()> {
-        let gone = |result: io::Result<()>| match result {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        };
         if !layer.link.is_empty() {
             gone(std::fs::remove_file(self.link(layer.link)))?;
         }
@@ -191,8 +187,34 @@ impl Driver for Overlay2 {
 
     fn list(&self) -> io::Result<(Vec<String>, Vec<String>)> {
         let mut dirs = names(&self.home)?;
-        dirs.retain(|name| name != LINKS);
-        Ok((dirs, names(&self.home.join(LINKS))?))
+        dirs.retain(|name| name != LINKS && name != INIT);
+        let mut links = names(&self.home.join(LINKS))?;
+        links.retain(|link| *link != self.init_link);
+        Ok((dirs, links))
+    }
+}
+
+/// The short name of the shared init layer, which is made on first use. It appears whole: a kill leaves only a directory nobody knows.
+fn ensure_init(home: &Path) -> io::Result<String> {
+    let dir = home.join(INIT);
+    if let Ok(link) = std::fs::read_to_string(dir.join("link")) {
+        return Ok(link);
+    }
+    let link = crate::store::new_link().map_err(io::Error::other)?;
+    let part = home.join(format!("{INIT}-{link}"));
+    make_dir(&part, 0o710)?;
+    make_dir(&part.join("diff"), 0o755)?;
+    initlayer::create(&part.join("diff"))?;
+    write_file(&part.join("link"), &link)?;
+    rustix::fs::symlink(format!("../{INIT}/diff"), home.join(LINKS).join(&link))?;
+    std::fs::rename(&part, &dir)?;
+    Ok(link)
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 
