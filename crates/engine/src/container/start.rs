@@ -125,6 +125,7 @@ impl Engine {
     /// Writes the container's files and plans its process. Errors are the daemon's own, as in moby's `createSpec`.
     fn plan_start(&self, record: &Record, attached: &Attached) -> Result<ContainerPlan> {
         self.write_files(record, attached)?;
+        make_private_dir(&self.config.monitor_dir(&record.id))?;
         let mounts = self.ready_mounts(record)?;
         self.plan_container(record, &mounts).map_err(|error| {
             if error.kind() == Kind::NotImplemented {
@@ -399,6 +400,16 @@ fn ready_bind(mount: &MountRecord) -> Result<()> {
             error,
         )
     })
+}
+
+/// Makes the directory a monitor keeps its socket and exit record in: for root alone.
+fn make_private_dir(dir: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(dir)
+        .map_err(|error| Error::caused(&format!("create {}", dir.display()), error))
 }
 
 fn console_size(size: [u64; 2]) -> (u16, u16) {

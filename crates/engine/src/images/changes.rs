@@ -18,9 +18,13 @@ struct Instruction {
 /// Applies instructions, one or more in each text.
 pub(crate) fn apply(mut config: Config, changes: &[String]) -> Result<Config> {
     let instructions = parse(&changes.join("\n"));
-    let known = |instruction: &Instruction| ACCEPTED.contains(&instruction.name.to_uppercase().as_str());
+    let known =
+        |instruction: &Instruction| ACCEPTED.contains(&instruction.name.to_uppercase().as_str());
     if let Some(unknown) = instructions.iter().find(|instruction| !known(instruction)) {
-        return Err(Error::invalid(format!("{} is not a valid change command", unknown.name)));
+        return Err(Error::invalid(format!(
+            "{} is not a valid change command",
+            unknown.name
+        )));
     }
     let mut cmd_set = false;
     for instruction in &instructions {
@@ -69,14 +73,20 @@ fn instruction(line: &str) -> Option<Instruction> {
         return None;
     }
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    Some(Instruction { name: name.to_owned(), rest: rest.trim().to_owned() })
+    Some(Instruction {
+        name: name.to_owned(),
+        rest: rest.trim().to_owned(),
+    })
 }
 
 fn apply_one(config: &mut Config, instruction: &Instruction, cmd_set: &mut bool) -> Result<()> {
     let name = instruction.name.to_uppercase();
     let rest = instruction.rest.as_str();
     if rest.is_empty() && !matches!(name.as_str(), "CMD" | "ENTRYPOINT") {
-        let wanted = if matches!(name.as_str(), "ENV" | "EXPOSE" | "LABEL" | "VOLUME" | "HEALTHCHECK") {
+        let wanted = if matches!(
+            name.as_str(),
+            "ENV" | "EXPOSE" | "LABEL" | "VOLUME" | "HEALTHCHECK"
+        ) {
             "at least one argument"
         } else {
             "exactly one argument"
@@ -85,7 +95,8 @@ fn apply_one(config: &mut Config, instruction: &Instruction, cmd_set: &mut bool)
     }
     let expand = |word: &str| {
         let env = config.env.as_deref().unwrap_or_default();
-        words::expand(word, env).map_err(|error| Error::invalid(format!("failed to process {word:?}: {error}")))
+        words::expand(word, env)
+            .map_err(|error| Error::invalid(format!("failed to process {word:?}: {error}")))
     };
     match name.as_str() {
         "CMD" => {
@@ -107,15 +118,23 @@ fn apply_one(config: &mut Config, instruction: &Instruction, cmd_set: &mut bool)
             for path in paths {
                 let path = expand(&path)?;
                 if path.trim().is_empty() {
-                    return Err(Error::invalid("VOLUME specified can not be an empty string"));
+                    return Err(Error::invalid(
+                        "VOLUME specified can not be an empty string",
+                    ));
                 }
-                config.volumes.get_or_insert_default().insert(path, Empty {});
+                config
+                    .volumes
+                    .get_or_insert_default()
+                    .insert(path, Empty {});
             }
         }
         "USER" => config.user = expand(rest)?,
         "WORKDIR" => config.working_dir = join(&config.working_dir, &expand(rest)?),
         "STOPSIGNAL" => config.stop_signal = stop_signal(expand(rest)?)?,
-        "ONBUILD" => config.on_build.get_or_insert_default().push(on_build(rest)?),
+        "ONBUILD" => config
+            .on_build
+            .get_or_insert_default()
+            .push(on_build(rest)?),
         _ => config.healthcheck = Some(health(rest)?),
     }
     Ok(())
@@ -129,13 +148,18 @@ fn command(rest: &str, shell: Option<&[String]>) -> Option<Vec<String>> {
     if rest.is_empty() {
         return None;
     }
-    let mut command = shell.map_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()], <[String]>::to_vec);
+    let mut command = shell.map_or_else(
+        || vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        <[String]>::to_vec,
+    );
     command.push(rest.to_owned());
     Some(command)
 }
 
 fn json_list(rest: &str) -> Option<Vec<String>> {
-    rest.starts_with('[').then(|| serde_json::from_str(rest).ok()).flatten()
+    rest.starts_with('[')
+        .then(|| serde_json::from_str(rest).ok())
+        .flatten()
 }
 
 /// `A=1 B="2 3"`, or the old `A the rest of the line`.
@@ -165,7 +189,10 @@ fn set_env(config: &mut Config, pairs: &[(String, String)]) -> Result<()> {
     for (key, value) in pairs {
         let (key, value) = (expand_in(key, &before)?, expand_in(value, &before)?);
         let entry = format!("{key}={value}");
-        match env.iter_mut().find(|known| known.split('=').next() == Some(key.as_str())) {
+        match env
+            .iter_mut()
+            .find(|known| known.split('=').next() == Some(key.as_str()))
+        {
             Some(known) => *known = entry,
             None => env.push(entry),
         }
@@ -183,7 +210,8 @@ fn set_labels(config: &mut Config, pairs: &[(String, String)]) -> Result<()> {
 }
 
 fn expand_in(word: &str, env: &[String]) -> Result<String> {
-    words::expand(word, env).map_err(|error| Error::invalid(format!("failed to process {word:?}: {error}")))
+    words::expand(word, env)
+        .map_err(|error| Error::invalid(format!("failed to process {word:?}: {error}")))
 }
 
 /// `80`, `80/udp`, `8000-8010/tcp`.
@@ -198,11 +226,16 @@ fn expose(config: &mut Config, rest: &str) -> Result<()> {
                 return Err(Error::invalid(format!("invalid proto: {protocol}")));
             }
             let (low, high) = ports.split_once('-').unwrap_or((ports, ports));
-            let (low, high): (u16, u16) = (low.parse().map_err(|_| invalid())?, high.parse().map_err(|_| invalid())?);
+            let (low, high): (u16, u16) = (
+                low.parse().map_err(|_| invalid())?,
+                high.parse().map_err(|_| invalid())?,
+            );
             if low > high {
                 return Err(invalid());
             }
-            config.exposed_ports.extend((low..=high).map(|port| (format!("{port}/{protocol}"), Empty {})));
+            config
+                .exposed_ports
+                .extend((low..=high).map(|port| (format!("{port}/{protocol}"), Empty {})));
         }
     }
     Ok(())
@@ -210,7 +243,11 @@ fn expose(config: &mut Config, rest: &str) -> Result<()> {
 
 /// Joins and cleans as Go's `path.Join` does.
 fn join(base: &str, path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("/{base}/{path}") };
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{base}/{path}")
+    };
     let mut parts: Vec<&str> = Vec::new();
     for part in whole.split('/') {
         match part {
@@ -230,26 +267,46 @@ fn stop_signal(text: String) -> Result<String> {
         Ok(number) => (1..=64).contains(&number),
         Err(_) => SIGNALS.contains(&name) || is_real_time(name),
     };
-    if valid { Ok(text) } else { Err(Error::invalid(format!("invalid signal: {text}"))) }
+    if valid {
+        Ok(text)
+    } else {
+        Err(Error::invalid(format!("invalid signal: {text}")))
+    }
 }
 
 const SIGNALS: [&str; 35] = [
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF",
-    "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM",
-    "WINCH", "XCPU", "XFSZ", "EMT",
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "EMT",
 ];
 
 fn is_real_time(name: &str) -> bool {
-    let offset = |rest: &str, sign: char| rest.is_empty() || rest.strip_prefix(sign).is_some_and(|n| n.parse::<u8>().is_ok());
-    name.strip_prefix("RTMIN").is_some_and(|rest| offset(rest, '+'))
-        || name.strip_prefix("RTMAX").is_some_and(|rest| offset(rest, '-'))
+    let offset = |rest: &str, sign: char| {
+        rest.is_empty()
+            || rest
+                .strip_prefix(sign)
+                .is_some_and(|n| n.parse::<u8>().is_ok())
+    };
+    name.strip_prefix("RTMIN")
+        .is_some_and(|rest| offset(rest, '+'))
+        || name
+            .strip_prefix("RTMAX")
+            .is_some_and(|rest| offset(rest, '-'))
 }
 
 fn on_build(rest: &str) -> Result<String> {
-    let trigger = rest.split_whitespace().next().unwrap_or_default().to_uppercase();
+    let trigger = rest
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_uppercase();
     match trigger.as_str() {
-        "ONBUILD" => Err(Error::invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
-        "MAINTAINER" | "FROM" => Err(Error::invalid(format!("{trigger} isn't allowed as an ONBUILD trigger"))),
+        "ONBUILD" => Err(Error::invalid(
+            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+        )),
+        "MAINTAINER" | "FROM" => Err(Error::invalid(format!(
+            "{trigger} isn't allowed as an ONBUILD trigger"
+        ))),
         _ => Ok(rest.to_owned()),
     }
 }
@@ -268,7 +325,9 @@ fn health(rest: &str) -> Result<HealthConfig> {
     match kind.to_uppercase().as_str() {
         "NONE" if command.is_empty() => health.test = vec!["NONE".to_owned()],
         "NONE" => return Err(Error::invalid("HEALTHCHECK NONE takes no arguments")),
-        "CMD" if command.is_empty() => return Err(Error::invalid("Missing command after HEALTHCHECK CMD")),
+        "CMD" if command.is_empty() => {
+            return Err(Error::invalid("Missing command after HEALTHCHECK CMD"));
+        }
         "CMD" => {
             health.test = match json_list(command) {
                 Some(list) => std::iter::once("CMD".to_owned()).chain(list).collect(),
@@ -276,17 +335,23 @@ fn health(rest: &str) -> Result<HealthConfig> {
             };
         }
         other => {
-            return Err(Error::invalid(format!("Unknown type {other:?} in HEALTHCHECK (try CMD)")));
+            return Err(Error::invalid(format!(
+                "Unknown type {other:?} in HEALTHCHECK (try CMD)"
+            )));
         }
     }
     Ok(health)
 }
 
 fn set_health_flag(health: &mut HealthConfig, flag: &str) -> Result<()> {
-    let (name, value) = flag.split_once('=').ok_or_else(|| Error::invalid(format!("Missing a value on flag: {flag}")))?;
+    let (name, value) = flag
+        .split_once('=')
+        .ok_or_else(|| Error::invalid(format!("Missing a value on flag: {flag}")))?;
     let duration = || match parse_go_duration(value) {
         Some(ns) if ns == 0 || ns >= 1_000_000 => Ok(ns),
-        Some(_) => Err(Error::invalid(format!("Interval {name:?} cannot be less than 1ms"))),
+        Some(_) => Err(Error::invalid(format!(
+            "Interval {name:?} cannot be less than 1ms"
+        ))),
         None => Err(Error::invalid(format!("time: invalid duration {value:?}"))),
     };
     match name {
@@ -296,7 +361,8 @@ fn set_health_flag(health: &mut HealthConfig, flag: &str) -> Result<()> {
         "start-interval" => health.start_interval = duration()?,
         "retries" => {
             let retries = value.parse::<i64>().ok().filter(|n| *n >= 0);
-            health.retries = retries.ok_or_else(|| Error::invalid(format!("--retries cannot be negative ({value})")))?;
+            health.retries = retries
+                .ok_or_else(|| Error::invalid(format!("--retries cannot be negative ({value})")))?;
         }
         _ => return Err(Error::invalid(format!("Unknown flag: {name}"))),
     }
@@ -332,18 +398,45 @@ mod tests {
             "# a comment",
         ])
         .expect("valid");
-        assert_eq!(config.env.as_deref(), Some(&["A=1".to_owned(), "B=two words".into(), "C=1 and more".into()][..]));
-        assert_eq!(config.cmd.as_deref(), Some(&["/bin/sh".to_owned(), "-c".into(), "echo hi".into()][..]));
-        assert_eq!(config.entrypoint.as_deref(), Some(&["/bin/x".to_owned(), "y".into()][..]));
-        assert_eq!(config.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp", "8000/udp", "8001/udp"]);
-        assert_eq!(config.labels.as_ref().map(|l| l["with space"].as_str()), Some("1"));
+        assert_eq!(
+            config.env.as_deref(),
+            Some(
+                &[
+                    "A=1".to_owned(),
+                    "B=two words".into(),
+                    "C=1 and more".into()
+                ][..]
+            )
+        );
+        assert_eq!(
+            config.cmd.as_deref(),
+            Some(&["/bin/sh".to_owned(), "-c".into(), "echo hi".into()][..])
+        );
+        assert_eq!(
+            config.entrypoint.as_deref(),
+            Some(&["/bin/x".to_owned(), "y".into()][..])
+        );
+        assert_eq!(
+            config.exposed_ports.keys().collect::<Vec<_>>(),
+            ["80/tcp", "8000/udp", "8001/udp"]
+        );
+        assert_eq!(
+            config.labels.as_ref().map(|l| l["with space"].as_str()),
+            Some("1")
+        );
         assert_eq!(config.user, "1:2");
         assert_eq!(config.volumes.as_ref().map(|v| v.len()), Some(3));
         assert_eq!(config.working_dir, "/srv/app");
         assert_eq!(config.stop_signal, "SIGRTMIN+3");
-        assert_eq!(config.on_build.as_deref(), Some(&["RUN make".to_owned()][..]));
+        assert_eq!(
+            config.on_build.as_deref(),
+            Some(&["RUN make".to_owned()][..])
+        );
         let health = config.healthcheck.expect("set");
-        assert_eq!((health.interval, health.retries, health.test.len()), (5_000_000_000, 2, 2));
+        assert_eq!(
+            (health.interval, health.retries, health.test.len()),
+            (5_000_000_000, 2, 2)
+        );
     }
 
     #[test]
@@ -355,17 +448,29 @@ mod tests {
         check("RUN make", "RUN is not a valid change command");
         check("USER", "USER requires exactly one argument");
         check("ENV A", "ENV must have two arguments");
-        check("ENV A=1 B", "Syntax error - can't find = in \"B\". Must be of the form: name=value");
+        check(
+            "ENV A=1 B",
+            "Syntax error - can't find = in \"B\". Must be of the form: name=value",
+        );
         check("EXPOSE x", "invalid containerPort: x");
         check("STOPSIGNAL nope", "invalid signal: nope");
-        check("HEALTHCHECK RUN x", "Unknown type \"RUN\" in HEALTHCHECK (try CMD)");
-        check("ONBUILD ONBUILD x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
+        check(
+            "HEALTHCHECK RUN x",
+            "Unknown type \"RUN\" in HEALTHCHECK (try CMD)",
+        );
+        check(
+            "ONBUILD ONBUILD x",
+            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+        );
     }
 
     #[test]
     fn lines_continue_and_entry_points_reset_commands() {
         let config = apply(
-            Config { cmd: Some(vec!["old".into()]), ..Config::default() },
+            Config {
+                cmd: Some(vec!["old".into()]),
+                ..Config::default()
+            },
             &["ENTRYPOINT [\"a\", \\\n \"b\"]".to_owned()],
         )
         .expect("valid");

@@ -7,7 +7,8 @@ pub(super) struct BadPattern;
 
 /// Whether the whole of `name` matches.
 pub(super) fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
     check(&pattern)?;
     Ok(matches_from(&pattern, &name))
 }
@@ -20,7 +21,9 @@ fn matches_from(pattern: &[char], name: &[char]) -> bool {
             (0..=reach).any(|skipped| matches_from(rest, &name[skipped..]))
         }
         _ => match (name.split_first(), one(pattern)) {
-            (Some((c, name)), Some((accepts, used))) => accepts(*c) && matches_from(&pattern[used..], name),
+            (Some((c, name)), Some((accepts, used))) => {
+                accepts(*c) && matches_from(&pattern[used..], name)
+            }
             _ => false,
         },
     }
@@ -51,7 +54,10 @@ fn class(pattern: &[char]) -> Option<(Box<dyn Fn(char) -> bool + '_>, usize)> {
         }
         ranges.push(low..=high);
     }
-    Some((Box::new(move |c| ranges.iter().any(|range| range.contains(&c)) != negated), at + 1))
+    Some((
+        Box::new(move |c| ranges.iter().any(|range| range.contains(&c)) != negated),
+        at + 1,
+    ))
 }
 
 fn class_char(pattern: &[char], at: &mut usize) -> Option<char> {

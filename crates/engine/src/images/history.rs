@@ -19,15 +19,22 @@ impl Engine {
             let Some(id) = next else { break };
             item.id = id.to_string();
             item.tags = self.tags_of(&id);
-            next = self.store.image_by_id(&id).ok().and_then(|image| image.parent);
+            next = self
+                .store
+                .image_by_id(&id)
+                .ok()
+                .and_then(|image| image.parent);
         }
         Ok(items)
     }
 
     fn tags_of(&self, id: &Digest) -> Option<Vec<String>> {
         let names = self.store.references_of(id);
-        let tags: Vec<String> =
-            names.iter().filter(|name| name.digest().is_none()).map(|name| name.familiar()).collect();
+        let tags: Vec<String> = names
+            .iter()
+            .filter(|name| name.digest().is_none())
+            .map(|name| name.familiar())
+            .collect();
         (!tags.is_empty()).then_some(tags)
     }
 }
@@ -39,10 +46,15 @@ fn steps(history: &[HistoryEntry], layers: &[Layer]) -> Result<Vec<HistoryItem>>
         let size = if step.empty_layer {
             0
         } else {
-            let layer = layers.next().ok_or_else(|| Error::internal("too many non-empty layers in History section"))?;
+            let layer = layers
+                .next()
+                .ok_or_else(|| Error::internal("too many non-empty layers in History section"))?;
             signed(layer.size)
         };
-        let created = step.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let created = step
+            .created
+            .as_deref()
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok());
         Ok(HistoryItem {
             comment: step.comment.clone(),
             created: created.map_or(0, jiff::Timestamp::as_second),

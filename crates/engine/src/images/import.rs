@@ -31,7 +31,11 @@ impl Engine {
             return Err(Error::invalid("operating system is not supported"));
         }
         let config = changes::apply(Config::default(), &changes)?;
-        let image = NewImage { config, platform, message: message.to_owned() };
+        let image = NewImage {
+            config,
+            platform,
+            message: message.to_owned(),
+        };
         self.finish(move |engine| async move {
             blocking(move || {
                 let id = engine.store.import(archive, |diff| image.json(diff))?;
@@ -53,7 +57,9 @@ pub(super) fn platform(text: &str) -> Result<Option<Platform>> {
     if text.is_empty() {
         return Ok(None);
     }
-    Platform::parse(text).map(Some).map_err(|error| Error::invalid(error.to_string()))
+    Platform::parse(text)
+        .map(Some)
+        .map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// What an imported image's config says.
@@ -76,8 +82,14 @@ impl NewImage {
             add("comment", json!(self.message));
             history.insert("comment".to_owned(), json!(self.message));
         }
-        add("config", serde_json::to_value(&self.config).unwrap_or_default());
-        add("container_config", serde_json::to_value(Config::default()).unwrap_or_default());
+        add(
+            "config",
+            serde_json::to_value(&self.config).unwrap_or_default(),
+        );
+        add(
+            "container_config",
+            serde_json::to_value(Config::default()).unwrap_or_default(),
+        );
         add("created", json!(created));
         add("docker_version", json!(wharf_api::version::ENGINE));
         add("history", json!([history]));

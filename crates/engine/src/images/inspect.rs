@@ -16,29 +16,56 @@ impl Engine {
         let config = &image.config;
         let (driver, data) = self.store.image_graph_driver(&image);
         let names = self.store.references_of(&image.id);
-        let (digests, tags): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.digest().is_some());
-        let last_comment = config.history.last().map_or("", |step| step.comment.as_str());
+        let (digests, tags): (Vec<_>, Vec<_>) =
+            names.iter().partition(|name| name.digest().is_some());
+        let last_comment = config
+            .history
+            .last()
+            .map_or("", |step| step.comment.as_str());
         Ok(ImageInspect {
             id: image.id.to_string(),
             repo_tags: tags.into_iter().map(|name| name.familiar()).collect(),
             repo_digests: digests.into_iter().map(|name| name.familiar()).collect(),
-            parent: image.parent.as_ref().map(Digest::to_string).unwrap_or_default(),
-            comment: if config.comment.is_empty() { last_comment } else { &config.comment }.to_owned(),
+            parent: image
+                .parent
+                .as_ref()
+                .map(Digest::to_string)
+                .unwrap_or_default(),
+            comment: if config.comment.is_empty() {
+                last_comment
+            } else {
+                &config.comment
+            }
+            .to_owned(),
             created: created(&image).map(rfc3339_nano).unwrap_or_default(),
             docker_version: config.docker_version.clone(),
             author: config.author.clone(),
             architecture: config.architecture.clone(),
             variant: config.variant.clone(),
-            os: if config.os.is_empty() { "linux" } else { &config.os }.to_owned(),
+            os: if config.os.is_empty() {
+                "linux"
+            } else {
+                &config.os
+            }
+            .to_owned(),
             os_version: config.os_version.clone(),
             size: signed(self.store.image_size(&image)),
             virtual_size: None,
-            graph_driver: DriverData { data: (!data.is_empty()).then_some(data), name: driver },
+            graph_driver: DriverData {
+                data: (!data.is_empty()).then_some(data),
+                name: driver,
+            },
             root_fs: RootFs {
-                kind: config.rootfs.as_ref().map(|rootfs| rootfs.kind.clone()).unwrap_or_default(),
+                kind: config
+                    .rootfs
+                    .as_ref()
+                    .map(|rootfs| rootfs.kind.clone())
+                    .unwrap_or_default(),
                 layers: config.diff_ids().iter().map(DiffId::to_string).collect(),
             },
-            metadata: Metadata { last_tag_time: clock::text(image.tagged) },
+            metadata: Metadata {
+                last_tag_time: clock::text(image.tagged),
+            },
             config: config.config.as_ref().map(run_config).unwrap_or_default(),
         })
     }

@@ -13,7 +13,15 @@ use wharf_store::ImageRecord;
 use super::{created, glob, signed};
 use crate::{Engine, Error, Result, matches_unwanted};
 
-const ACCEPTED: [&str; 7] = ["dangling", "label", "label!", "before", "since", "reference", "until"];
+const ACCEPTED: [&str; 7] = [
+    "dangling",
+    "label",
+    "label!",
+    "before",
+    "since",
+    "reference",
+    "until",
+];
 
 /// The filters once all names in them are found.
 struct Wanted<'a> {
@@ -26,7 +34,12 @@ struct Wanted<'a> {
 
 impl Engine {
     /// Images that pass all filters, newest first. Intermediate images only with `all`.
-    pub async fn image_list(&self, all: bool, filters: Filters, shared_size: bool) -> Result<Vec<ImageSummary>> {
+    pub async fn image_list(
+        &self,
+        all: bool,
+        filters: Filters,
+        shared_size: bool,
+    ) -> Result<Vec<ImageSummary>> {
         filters.validate(&ACCEPTED)?;
         let dangling = filters.get_bool("dangling", false)?;
         let wanted = Wanted {
@@ -37,21 +50,32 @@ impl Engine {
             since: self.since(&filters)?,
         };
         let images = self.store.images();
-        let parents: HashSet<Digest> = images.iter().filter_map(|image| image.parent.clone()).collect();
+        let parents: HashSet<Digest> = images
+            .iter()
+            .filter_map(|image| image.parent.clone())
+            .collect();
         let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
         for (name, id) in self.store.references() {
             names.entry(id).or_default().push(name);
         }
         let users = self.image_users();
-        let shared = if shared_size { Some(self.shared_layers(&images)) } else { None };
+        let shared = if shared_size {
+            Some(self.shared_layers(&images))
+        } else {
+            None
+        };
         let mut found = Vec::new();
         for image in &images {
             let names = names.get(&image.id).map_or(&[][..], Vec::as_slice);
-            let Some(mut summary) = wanted.summary(image, names, parents.contains(&image.id))? else { continue };
+            let Some(mut summary) = wanted.summary(image, names, parents.contains(&image.id))?
+            else {
+                continue;
+            };
             summary.size = signed(self.store.image_size(image));
             summary.containers = users.get(image.id.as_str()).copied().unwrap_or(0);
             if let Some(shared) = &shared {
-                summary.shared_size = signed(chain(image).iter().filter_map(|id| shared.get(id)).sum());
+                summary.shared_size =
+                    signed(chain(image).iter().filter_map(|id| shared.get(id)).sum());
             }
             found.push(summary);
         }
@@ -89,7 +113,9 @@ impl Engine {
     pub(crate) fn image_users(&self) -> HashMap<String, i64> {
         let mut users = HashMap::new();
         for container in self.containers.all() {
-            *users.entry(container.record().image_id.clone()).or_default() += 1;
+            *users
+                .entry(container.record().image_id.clone())
+                .or_default() += 1;
         }
         users
     }
@@ -112,16 +138,29 @@ fn chain(image: &ImageRecord) -> Vec<ChainId> {
 
 impl Wanted<'_> {
     /// The line for an image, without its sizes; `None` if a filter leaves it out.
-    fn summary(&self, image: &ImageRecord, names: &[Reference], has_children: bool) -> Result<Option<ImageSummary>> {
+    fn summary(
+        &self,
+        image: &ImageRecord,
+        names: &[Reference],
+        has_children: bool,
+    ) -> Result<Option<ImageSummary>> {
         let only_dangling = self.dangling == Some(true);
         if (only_dangling && has_children) || !self.in_time(image) || !self.has_labels(image) {
             return Ok(None);
         }
         let mut summary = ImageSummary {
             id: image.id.to_string(),
-            parent_id: image.parent.as_ref().map(Digest::to_string).unwrap_or_default(),
+            parent_id: image
+                .parent
+                .as_ref()
+                .map(Digest::to_string)
+                .unwrap_or_default(),
             created: created(image).map_or(0, Timestamp::as_second),
-            labels: image.config.labels().filter(|labels| !labels.is_empty()).cloned(),
+            labels: image
+                .config
+                .labels()
+                .filter(|labels| !labels.is_empty())
+                .cloned(),
             shared_size: -1,
             ..ImageSummary::default()
         };
@@ -145,12 +184,16 @@ impl Wanted<'_> {
 
     fn in_time(&self, image: &ImageRecord) -> bool {
         let created = created(image);
-        self.before.is_none_or(|before| created.is_some_and(|at| at < before))
-            && self.since.is_none_or(|since| created.is_some_and(|at| at > since))
+        self.before
+            .is_none_or(|before| created.is_some_and(|at| at < before))
+            && self
+                .since
+                .is_none_or(|since| created.is_some_and(|at| at > since))
     }
 
     fn has_labels(&self, image: &ImageRecord) -> bool {
-        self.filters.matches_labels("label", image.config.labels()) && !matches_unwanted(self.filters, image.config.labels())
+        self.filters.matches_labels("label", image.config.labels())
+            && !matches_unwanted(self.filters, image.config.labels())
     }
 
     fn names(&self, name: &Reference) -> Result<bool> {
@@ -159,7 +202,9 @@ impl Wanted<'_> {
         }
         for pattern in self.filters.get("reference") {
             for text in [name.familiar(), name.familiar_name()] {
-                if glob::matches(pattern, &text).map_err(|error| Error::internal(error.to_string()))? {
+                if glob::matches(pattern, &text)
+                    .map_err(|error| Error::internal(error.to_string()))?
+                {
                     return Ok(true);
                 }
             }

@@ -32,7 +32,8 @@ impl Engine {
     ) -> Result<()> {
         let platform = super::import::platform(platform)?;
         self.finish(move |engine| async move {
-            blocking(move || engine.load_now(archive, &LoadOptions { platform }, quiet, &sink)).await
+            blocking(move || engine.load_now(archive, &LoadOptions { platform }, quiet, &sink))
+                .await
         })
         .await
     }
@@ -44,8 +45,17 @@ impl Engine {
         quiet: bool,
         sink: &(impl Fn(Progress) + Sync),
     ) -> Result<()> {
-        let mut report = Report { engine: self, quiet, sink, last: (String::new(), 0), ids: Vec::new(), named: false };
-        self.store.load(archive, options, &mut |event| report.event(event)).map_err(Error::from)?;
+        let mut report = Report {
+            engine: self,
+            quiet,
+            sink,
+            last: (String::new(), 0),
+            ids: Vec::new(),
+            named: false,
+        };
+        self.store
+            .load(archive, options, &mut |event| report.event(event))
+            .map_err(Error::from)?;
         report.finish();
         Ok(())
     }
@@ -69,7 +79,9 @@ impl<S: Fn(Progress)> Report<'_, S> {
             LoadEvent::Layer { id, current, total } => self.layer(id, current, total),
             LoadEvent::Image { id, references } => {
                 self.named = !references.is_empty();
-                references.iter().for_each(|reference| self.reference(reference));
+                references
+                    .iter()
+                    .for_each(|reference| self.reference(reference));
                 self.ids.push(format!("Loaded image ID: {id}\n"));
                 self.engine.tell_image("load", &id, id.as_str());
             }
@@ -81,7 +93,12 @@ impl<S: Fn(Progress)> Report<'_, S> {
         if self.quiet || !due {
             return;
         }
-        (self.sink)(Progress::position(id.clone(), "Loading layer", signed(current), signed(total)));
+        (self.sink)(Progress::position(
+            id.clone(),
+            "Loading layer",
+            signed(current),
+            signed(total),
+        ));
         self.last = (id, current);
     }
 

@@ -25,16 +25,22 @@ impl Engine {
     /// Tells listeners what happened to an image. `name` is the image's ID where Docker shows no name.
     pub(crate) fn tell_image(&self, action: &str, id: &Digest, name: &str) {
         let image = self.store.image_by_id(id).ok();
-        let mut attributes: BTreeMap<String, String> =
-            image.and_then(|image| image.config.labels().cloned()).unwrap_or_default();
+        let mut attributes: BTreeMap<String, String> = image
+            .and_then(|image| image.config.labels().cloned())
+            .unwrap_or_default();
         attributes.insert("name".to_owned(), name.to_owned());
-        self.events.publish("image", action, id.as_str(), attributes);
+        self.events
+            .publish("image", action, id.as_str(), attributes);
     }
 }
 
 /// When an image was made, if its config says.
 fn created(image: &ImageRecord) -> Option<Timestamp> {
-    image.config.created.as_deref().and_then(|text| text.parse().ok())
+    image
+        .config
+        .created
+        .as_deref()
+        .and_then(|text| text.parse().ok())
 }
 
 /// Bytes as the API's signed numbers.

@@ -21,13 +21,24 @@ impl Engine {
         filters.validate(&ACCEPTED)?;
         let dangling = filters.get_bool("dangling", true)?;
         let until = until(&filters)?;
-        self.finish(move |engine| async move { blocking(move || engine.prune_images(&filters, dangling, until)).await })
-            .await
+        self.finish(move |engine| async move {
+            blocking(move || engine.prune_images(&filters, dangling, until)).await
+        })
+        .await
     }
 
-    fn prune_images(&self, filters: &Filters, dangling: bool, until: Option<Timestamp>) -> Result<ImagePruneReport> {
-        let sizes: HashMap<String, u64> =
-            self.store.layers().into_iter().map(|layer| (layer.chain.to_string(), layer.size)).collect();
+    fn prune_images(
+        &self,
+        filters: &Filters,
+        dangling: bool,
+        until: Option<Timestamp>,
+    ) -> Result<ImagePruneReport> {
+        let sizes: HashMap<String, u64> = self
+            .store
+            .layers()
+            .into_iter()
+            .map(|layer| (layer.chain.to_string(), layer.size))
+            .collect();
         let mut deleted: Vec<DeleteItem> = Vec::new();
         for image in self.prune_candidates(filters, until) {
             for name in self.prune_names(&image, dangling) {
@@ -39,16 +50,26 @@ impl Engine {
                 }
             }
         }
-        let space_reclaimed = deleted.iter().filter_map(|item| sizes.get(&item.deleted)).sum();
-        let attributes = BTreeMap::from([("reclaimed".to_owned(), u64::to_string(&space_reclaimed))]);
+        let space_reclaimed = deleted
+            .iter()
+            .filter_map(|item| sizes.get(&item.deleted))
+            .sum();
+        let attributes =
+            BTreeMap::from([("reclaimed".to_owned(), u64::to_string(&space_reclaimed))]);
         self.events.publish("image", "prune", "", attributes);
-        Ok(ImagePruneReport { images_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed })
+        Ok(ImagePruneReport {
+            images_deleted: (!deleted.is_empty()).then_some(deleted),
+            space_reclaimed,
+        })
     }
 
     /// Images that are the end of a line and pass the filters.
     fn prune_candidates(&self, filters: &Filters, until: Option<Timestamp>) -> Vec<ImageRecord> {
         let mut images = self.store.images();
-        let parents: HashSet<Digest> = images.iter().filter_map(|image| image.parent.clone()).collect();
+        let parents: HashSet<Digest> = images
+            .iter()
+            .filter_map(|image| image.parent.clone())
+            .collect();
         images.retain(|image| {
             let named = !self.store.references_of(&image.id).is_empty();
             (named || !parents.contains(&image.id))
@@ -76,11 +97,14 @@ fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     match filters.get("until") {
         [] => Ok(None),
         [text] => {
-            let at = parse_filter_time(text, Timestamp::now())
-                .map_err(|error| Error::invalid(format!("invalid value for 'until' filter: {error}")))?;
+            let at = parse_filter_time(text, Timestamp::now()).map_err(|error| {
+                Error::invalid(format!("invalid value for 'until' filter: {error}"))
+            })?;
             Timestamp::from_nanosecond(i128::from(at))
                 .map(Some)
-                .map_err(|error| Error::invalid(format!("invalid value for 'until' filter: {error}")))
+                .map_err(|error| {
+                    Error::invalid(format!("invalid value for 'until' filter: {error}"))
+                })
         }
         _ => Err(Error::invalid("more than one until filter specified")),
     }

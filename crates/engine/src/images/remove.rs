@@ -14,8 +14,14 @@ struct Mask {
     stopped: bool,
 }
 
-const HARD: Mask = Mask { references: false, stopped: false };
-const ALL: Mask = Mask { references: true, stopped: true };
+const HARD: Mask = Mask {
+    references: false,
+    stopped: false,
+};
+const ALL: Mask = Mask {
+    references: true,
+    stopped: true,
+};
 
 /// Something in the way.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,14 +34,27 @@ struct Conflict {
 
 impl Conflict {
     fn error(&self, id: &Digest) -> Error {
-        let force = if self.hard { "cannot be forced" } else { "must be forced" };
-        Error::conflict(format!("conflict: unable to delete {} ({force}) - {}", id.short(), self.message))
+        let force = if self.hard {
+            "cannot be forced"
+        } else {
+            "must be forced"
+        };
+        Error::conflict(format!(
+            "conflict: unable to delete {} ({force}) - {}",
+            id.short(),
+            self.message
+        ))
     }
 }
 
 impl Engine {
     /// Takes a name away, or an image by its ID; with the last name the image goes, and its parents that nobody wants unless `no_prune`.
-    pub async fn image_remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<DeleteItem>> {
+    pub async fn image_remove(
+        &self,
+        name: &str,
+        force: bool,
+        no_prune: bool,
+    ) -> Result<Vec<DeleteItem>> {
         let name = name.to_owned();
         self.finish(move |engine| async move {
             blocking(move || engine.remove_image_now(&name, force, !no_prune)).await
@@ -43,7 +62,12 @@ impl Engine {
         .await
     }
 
-    pub(super) fn remove_image_now(&self, name: &str, force: bool, prune: bool) -> Result<Vec<DeleteItem>> {
+    pub(super) fn remove_image_now(
+        &self,
+        name: &str,
+        force: bool,
+        prune: bool,
+    ) -> Result<Vec<DeleteItem>> {
         let image = self.store.image(name)?;
         let mut items = Vec::new();
         let by_id = is_id_prefix(&image.id, name);
@@ -57,20 +81,40 @@ impl Engine {
     }
 
     /// An ID takes the image's only name with it.
-    fn remove_only_name(&self, id: &Digest, force: bool, items: &mut Vec<DeleteItem>) -> Result<()> {
+    fn remove_only_name(
+        &self,
+        id: &Digest,
+        force: bool,
+        items: &mut Vec<DeleteItem>,
+    ) -> Result<()> {
         let names = self.store.references_of(id);
         if !is_single(&names) {
             return Ok(());
         }
-        let mask = if force { HARD } else { Mask { references: false, stopped: true } };
+        let mask = if force {
+            HARD
+        } else {
+            Mask {
+                references: false,
+                stopped: true,
+            }
+        };
         if let Some(conflict) = self.conflict(id, mask) {
             return Err(conflict.error(id));
         }
-        names.iter().try_for_each(|name| self.untag(id, name, true, items))
+        names
+            .iter()
+            .try_for_each(|name| self.untag(id, name, true, items))
     }
 
     /// Removes one name. `false`: others remain, and that was all.
-    fn remove_name(&self, id: &Digest, given: &str, force: bool, items: &mut Vec<DeleteItem>) -> Result<bool> {
+    fn remove_name(
+        &self,
+        id: &Digest,
+        given: &str,
+        force: bool,
+        items: &mut Vec<DeleteItem>,
+    ) -> Result<bool> {
         let names = self.store.references_of(id);
         if !force
             && is_single(&names)
@@ -82,25 +126,41 @@ impl Engine {
                 id.short()
             )));
         }
-        let name = Reference::parse(given).map_err(|error| Error::invalid(error.to_string()))?.or_latest();
+        let name = Reference::parse(given)
+            .map_err(|error| Error::invalid(error.to_string()))?
+            .or_latest();
         self.untag(id, &name, true, items)?;
         let mut remaining = self.store.references_of(id);
         let same = |other: &Reference| other.name() == name.name();
-        if name.digest().is_none() && !remaining.iter().any(|other| other.digest().is_none() && same(other)) {
+        if name.digest().is_none()
+            && !remaining
+                .iter()
+                .any(|other| other.digest().is_none() && same(other))
+        {
             // Digests of a repository go with its last tag.
-            for digest in remaining.extract_if(.., |other| other.digest().is_some() && same(other)) {
+            for digest in remaining.extract_if(.., |other| other.digest().is_some() && same(other))
+            {
                 self.untag(id, &digest, false, items)?;
             }
         }
         Ok(remaining.is_empty())
     }
 
-    fn untag(&self, id: &Digest, name: &Reference, tell: bool, items: &mut Vec<DeleteItem>) -> Result<()> {
+    fn untag(
+        &self,
+        id: &Digest,
+        name: &Reference,
+        tell: bool,
+        items: &mut Vec<DeleteItem>,
+    ) -> Result<()> {
         self.store.untag(name)?;
         if tell {
             self.tell_image("untag", id, id.as_str());
         }
-        items.push(DeleteItem { untagged: name.familiar(), ..DeleteItem::default() });
+        items.push(DeleteItem {
+            untagged: name.familiar(),
+            ..DeleteItem::default()
+        });
         Ok(())
     }
 
@@ -125,9 +185,16 @@ impl Engine {
         }
         let layers = self.store.remove_image(id)?;
         self.tell_image("delete", id, id.as_str());
-        let deleted = |name: String| DeleteItem { deleted: name, ..DeleteItem::default() };
+        let deleted = |name: String| DeleteItem {
+            deleted: name,
+            ..DeleteItem::default()
+        };
         items.push(deleted(id.to_string()));
-        items.extend(layers.into_iter().map(|layer| deleted(layer.chain.to_string())));
+        items.extend(
+            layers
+                .into_iter()
+                .map(|layer| deleted(layer.chain.to_string())),
+        );
         match parent {
             Some(parent) if prune && self.store.image_by_id(&parent).is_ok() => {
                 self.remove_image_itself(&parent, false, true, true, items)
@@ -137,23 +204,49 @@ impl Engine {
     }
 
     fn conflict(&self, id: &Digest, mask: Mask) -> Option<Conflict> {
-        let soft = |used, message| Some(Conflict { hard: false, used, message });
+        let soft = |used, message| {
+            Some(Conflict {
+                hard: false,
+                used,
+                message,
+            })
+        };
         if !self.store.children_of(id).is_empty() {
-            return Some(Conflict { hard: true, used: false, message: "image has dependent child images".to_owned() });
+            return Some(Conflict {
+                hard: true,
+                used: false,
+                message: "image has dependent child images".to_owned(),
+            });
         }
         let users = self.users_of(id);
-        let (running, stopped): (Vec<_>, Vec<_>) = users.iter().partition(|container| container.status().is_running());
+        let (running, stopped): (Vec<_>, Vec<_>) = users
+            .iter()
+            .partition(|container| container.status().is_running());
         if let Some(container) = running.first() {
-            let message = format!("image is being used by running container {}", crate::ids::short(&container.id));
-            return Some(Conflict { hard: true, used: true, message });
+            let message = format!(
+                "image is being used by running container {}",
+                crate::ids::short(&container.id)
+            );
+            return Some(Conflict {
+                hard: true,
+                used: true,
+                message,
+            });
         }
         if mask.references && !self.store.references_of(id).is_empty() {
-            return soft(false, "image is referenced in multiple repositories".to_owned());
+            return soft(
+                false,
+                "image is referenced in multiple repositories".to_owned(),
+            );
         }
         match stopped.first() {
-            Some(container) if mask.stopped => {
-                soft(true, format!("image is being used by stopped container {}", crate::ids::short(&container.id)))
-            }
+            Some(container) if mask.stopped => soft(
+                true,
+                format!(
+                    "image is being used by stopped container {}",
+                    crate::ids::short(&container.id)
+                ),
+            ),
             _ => None,
         }
     }
@@ -180,7 +273,9 @@ fn is_single(names: &[Reference]) -> bool {
     if names.len() <= 1 {
         return names.len() == 1;
     }
-    let Some(one) = tags.first().or(digests.first()) else { return false };
+    let Some(one) = tags.first().or(digests.first()) else {
+        return false;
+    };
     tags.len() <= 1 && !digests.is_empty() && digests.iter().all(|name| name.name() == one.name())
 }
 
@@ -192,7 +287,10 @@ mod tests {
     fn single_names_are_told_apart() {
         let digest = format!("@{}", Digest::of(b""));
         let check = |names: &[String], expected: bool| {
-            let names: Vec<Reference> = names.iter().map(|name| Reference::parse(name).expect(name)).collect();
+            let names: Vec<Reference> = names
+                .iter()
+                .map(|name| Reference::parse(name).expect(name))
+                .collect();
             assert_eq!(is_single(&names), expected, "{names:?}");
         };
         check(&[], false);
@@ -206,7 +304,11 @@ mod tests {
     #[test]
     fn conflicts_have_dockers_words() {
         let id = Digest::of(b"");
-        let conflict = Conflict { hard: false, used: true, message: "image is being used by stopped container 1234".into() };
+        let conflict = Conflict {
+            hard: false,
+            used: true,
+            message: "image is being used by stopped container 1234".into(),
+        };
         assert_eq!(
             conflict.error(&id).to_string(),
             "conflict: unable to delete e3b0c44298fc (must be forced) - image is being used by stopped container 1234"

@@ -14,7 +14,11 @@ impl Engine {
     }
 
     /// As [`Engine::image_save_plan`], refusing images that are not for `platform` unless it is empty.
-    pub async fn image_save_plan_platform(&self, names: &[String], platform: &str) -> Result<SavePlan> {
+    pub async fn image_save_plan_platform(
+        &self,
+        names: &[String],
+        platform: &str,
+    ) -> Result<SavePlan> {
         let platform = super::import::platform(platform)?;
         Ok(self.store.plan_save(names, platform.as_ref())?)
     }
@@ -23,7 +27,8 @@ impl Engine {
     pub fn image_save(&self, plan: SavePlan, out: &mut dyn Write) -> Result<()> {
         self.store.save(&plan, out)?;
         let ids: Vec<Digest> = plan.image_ids().cloned().collect();
-        ids.iter().for_each(|id| self.tell_image("save", id, id.as_str()));
+        ids.iter()
+            .for_each(|id| self.tell_image("save", id, id.as_str()));
         Ok(())
     }
 }

@@ -10,7 +10,9 @@ impl Engine {
         let reference = repository_tag(repository, tag)?
             .ok_or_else(|| Error::invalid("invalid reference format"))?;
         if reference.familiar_name() == "sha256" {
-            return Err(Error::invalid("refusing to create an ambiguous tag using digest algorithm as name"));
+            return Err(Error::invalid(
+                "refusing to create an ambiguous tag using digest algorithm as name",
+            ));
         }
         let image = self.store.image(name)?;
         self.store.tag(&image.id, &reference)?;

@@ -18,7 +18,10 @@ pub(super) enum WordError {
 
 /// Replaces variables and removes quotes; `env` has `KEY=value` entries.
 pub(super) fn expand(word: &str, env: &[String]) -> Result<String, WordError> {
-    let mut reader = Expander { chars: word.chars().peekable(), env };
+    let mut reader = Expander {
+        chars: word.chars().peekable(),
+        env,
+    };
     reader.until(None)
 }
 
@@ -42,7 +45,11 @@ impl Expander<'_> {
                 c => out.push(c),
             }
         }
-        if end.is_some() { Err(WordError::Brace) } else { Ok(out) }
+        if end.is_some() {
+            Err(WordError::Brace)
+        } else {
+            Ok(out)
+        }
     }
 
     fn single(&mut self, out: &mut String) -> Result<(), WordError> {
@@ -91,14 +98,22 @@ impl Expander<'_> {
             return Ok(());
         }
         let colon = self.chars.next_if_eq(&':').is_some();
-        let Some(modifier) = self.chars.next() else { return Err(WordError::Brace) };
+        let Some(modifier) = self.chars.next() else {
+            return Err(WordError::Brace);
+        };
         let word = self.until(Some('}'))?;
-        let value = self.value(&name).filter(|value| !(colon && value.is_empty()));
+        let value = self
+            .value(&name)
+            .filter(|value| !(colon && value.is_empty()));
         match (modifier, value) {
             ('-' | '?', Some(value)) => out.push_str(value),
             ('-', None) | ('+', Some(_)) => out.push_str(&word),
             ('+', None) => {}
-            ('?', None) if word.is_empty() => return Err(WordError::Required(format!("{name}: is not allowed to be empty"))),
+            ('?', None) if word.is_empty() => {
+                return Err(WordError::Required(format!(
+                    "{name}: is not allowed to be empty"
+                )));
+            }
             ('?', None) => return Err(WordError::Required(format!("{name}: {word}"))),
             (other, _) => return Err(WordError::Modifier(other.to_string())),
         }
@@ -107,7 +122,10 @@ impl Expander<'_> {
 
     fn name(&mut self) -> String {
         let mut name = String::new();
-        while let Some(c) = self.chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+        while let Some(c) = self
+            .chars
+            .next_if(|c| c.is_ascii_alphanumeric() || *c == '_')
+        {
             name.push(c);
         }
         name
@@ -115,7 +133,9 @@ impl Expander<'_> {
 
     fn value(&self, name: &str) -> Option<&str> {
         let mut entries = self.env.iter().filter_map(|entry| entry.split_once('='));
-        entries.find(|(key, _)| *key == name).map(|(_, value)| value)
+        entries
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 }
 
@@ -156,7 +176,9 @@ mod tests {
     #[test]
     fn expands_as_a_dockerfile_does() {
         let env = ["A=1".to_owned(), "EMPTY=".to_owned(), "P=/x y".to_owned()];
-        let check = |word: &str, expected: &str| assert_eq!(expand(word, &env).as_deref(), Ok(expected), "{word}");
+        let check = |word: &str, expected: &str| {
+            assert_eq!(expand(word, &env).as_deref(), Ok(expected), "{word}")
+        };
         check("plain", "plain");
         check("$A-${A}", "1-1");
         check("'$A'", "$A");
@@ -170,12 +192,18 @@ mod tests {
         check("$", "$");
         assert_eq!(expand("'a", &env), Err(WordError::Quote("single")));
         assert_eq!(expand("${A", &env), Err(WordError::Brace));
-        assert_eq!(expand("${B:?no b}", &env), Err(WordError::Required("B: no b".into())));
+        assert_eq!(
+            expand("${B:?no b}", &env),
+            Err(WordError::Required("B: no b".into()))
+        );
     }
 
     #[test]
     fn splits_outside_quotes() {
-        assert_eq!(split(r#"a="b c" d\ e 'f g'h"#), [r#"a="b c""#, r"d\ e", "'f g'h"]);
+        assert_eq!(
+            split(r#"a="b c" d\ e 'f g'h"#),
+            [r#"a="b c""#, r"d\ e", "'f g'h"]
+        );
         assert_eq!(split("  "), Vec::<String>::new());
     }
 }

@@ -143,6 +143,7 @@ async fn run(
     let listeners = listen::bind_all(&settings)?;
     info!(name, version = env!("CARGO_PKG_VERSION"), "starting up");
     let engine = Engine::open(engine_config::engine_config(&settings)?).await?;
+    let live_restore = settings.live_restore;
     let server = Arc::new(Server::new(engine, settings.experimental));
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
@@ -165,7 +166,10 @@ async fn run(
     stop.send_replace(true);
     while serving.join_next().await.is_some() {}
     drop(files);
-    // Containers go on: their monitors need no daemon, and the next one finds them.
+    // With live restore containers go on: their monitors need no daemon, and the next one finds them.
+    if !live_restore {
+        server.engine.shutdown().await;
+    }
     info!("daemon shutdown complete");
     Ok(())
 }
