@@ -1,6 +1,7 @@
 //! Creating a container: check, merge, name, mount, store. All or nothing.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use wharf_api::container::{Config, CreateRequest, CreateResponse, HostConfig};
@@ -9,9 +10,11 @@ use wharf_spec::image_config::ImageConfig;
 use wharf_spec::platform::Platform;
 
 use super::record::{MountRecord, Record, State};
+use super::root_view::RootView;
 use super::spec::capabilities;
 use super::validate::Abilities;
 use super::{Container, image_config, log_plan, mounts, network, normalise, validate};
+use crate::volumes::copy_up::copy_up;
 use crate::{Engine, Error, Result, clock, ids};
 
 /// A checked request: nothing in it can be refused any more but for names and volumes.
@@ -233,7 +236,25 @@ impl Engine {
             }
             made.push(mount);
         }
+        self.populate(&record.id, &made)?;
         Ok(made)
+    }
+
+    /// Lets new volumes take over what the image has at their destinations.
+    fn populate(&self, id: &str, mounts: &[MountRecord]) -> Result<()> {
+        let takers: Vec<&MountRecord> = mounts
+            .iter()
+            .filter(|mount| mount.kind == "volume" && !mount.no_copy)
+            .collect();
+        if takers.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| Error::caused("failed to populate volume", error);
+        let root = RootView::read_only(&self.store.rootfs(id)?).map_err(failed)?;
+        for mount in takers {
+            copy_up(&root, &mount.destination, Path::new(&mount.source)).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn undo_create(&self, id: &str, name: &str) {

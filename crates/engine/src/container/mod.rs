@@ -22,6 +22,7 @@ pub mod normalise;
 pub mod remove;
 pub mod restart_policy;
 pub mod restore;
+pub mod root_view;
 pub mod spec;
 pub mod start;
 pub mod start_error;

@@ -3,6 +3,7 @@
 //! A volume's users are not stored: they follow from the containers.
 
 mod api;
+pub mod copy_up;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
