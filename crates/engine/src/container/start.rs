@@ -198,9 +198,6 @@ impl Engine {
                 files::resolv_conf(&resolv, &record.host_config, &self.config, host_network),
             ),
         ];
-        let monitor = self.config.monitor_dir(&record.id);
-        std::fs::create_dir_all(&monitor)
-            .map_err(|error| Error::caused(&format!("create {}", monitor.display()), error))?;
         for (path, text) in texts {
             files::write(path, &text)
                 .map_err(|error| Error::caused(&format!("write {}", path.display()), error))?;
