@@ -52,7 +52,7 @@ pub fn settle(config: &mut LogConfig, default: &LogConfig) -> Result<BTreeMap<St
             "logging driver {missing:?} is not supported yet"
         ))),
         other => Err(Error::invalid(format!(
-            "logger: no log driver named '{other}' is registered"
+            "error looking up logging plugin {other}: plugin \"{other}\" not found"
         ))),
     }
 }
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(refused("none", &[]), "accepted");
         assert_eq!(
             refused("odd", &[]),
-            "logger: no log driver named 'odd' is registered"
+            "error looking up logging plugin odd: plugin \"odd\" not found"
         );
         assert_eq!(
             refused("local", &[]),

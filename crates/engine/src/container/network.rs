@@ -238,7 +238,7 @@ pub fn validate(record_ports: Option<&PortMap>) -> Result<()> {
 pub fn settings(record: &Record, state: &State) -> NetworkSettings {
     let mut settings = NetworkSettings {
         sandbox_id: state.sandbox_id.clone(),
-        sandbox_key: sandbox_key(&state.sandbox_id),
+        sandbox_key: sandbox_key(state),
         ports: port_map(record, state),
         networks: networks(record, state),
         ..NetworkSettings::default()
@@ -247,12 +247,13 @@ pub fn settings(record: &Record, state: &State) -> NetworkSettings {
     settings
 }
 
-/// Docker names namespaces by the first digits of the sandbox; ours are only reachable through processes.
-fn sandbox_key(sandbox_id: &str) -> String {
-    if sandbox_id.is_empty() {
+/// A path that enters the namespace, as Docker's does. Docker pins namespaces by bind mounts; ours live and die with
+/// their processes, so the path leads through init.
+fn sandbox_key(state: &State) -> String {
+    if state.sandbox_id.is_empty() || state.pid == 0 {
         String::new()
     } else {
-        format!("/var/run/docker/netns/{}", ids::short(sandbox_id))
+        format!("/proc/{}/ns/net", state.pid)
     }
 }
 

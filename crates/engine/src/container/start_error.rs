@@ -2,6 +2,7 @@
 
 use wharf_api::error::Kind;
 use wharf_runtime::client::ClientError;
+use wharf_runtime::launch::LaunchErrorKind;
 
 use crate::Error;
 use crate::error::chain;
@@ -29,6 +30,10 @@ impl StartError {
     /// From a launch that did not reach its `execve`.
     pub fn of_client(error: ClientError) -> StartError {
         match error {
+            // Docker resolves users itself, before any runtime: its text stands alone.
+            ClientError::Launch(error) if error.kind == LaunchErrorKind::User => {
+                StartError::of(Error::internal(error.message))
+            }
             ClientError::Launch(error) => StartError::of_launch(&error.to_string()),
             other => StartError::of(Error::caused("failed to create task for container", other)),
         }

@@ -95,10 +95,14 @@ pub(crate) fn tell(waiters: &mut Vec<Waiter>, change: Change, state: &State) {
     }
 }
 
-/// Tells everybody: the container is gone.
+/// Tells everybody: the container is gone. A removal that succeeded clears an earlier start's error (moby
+/// `SetRemovalError`), so that `docker run --rm` reports a failed start once.
 pub(crate) fn tell_removed(waiters: &mut Vec<Waiter>, state: &State) {
     for waiter in waiters.drain(..) {
-        let _ = waiter.sender.send(answer(state));
+        let _ = waiter.sender.send(WaitResponse {
+            error: None,
+            status_code: i64::from(state.exit_code),
+        });
     }
 }
 

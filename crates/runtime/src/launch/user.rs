@@ -152,6 +152,10 @@ fn lookup(spec: &UserSpec, passwd: &str, group: &str) -> Result<Identity, Launch
             identity.groups.push(gid);
         }
     }
+    // The primary group is always among the supplementary ones, or a file's "group may not" could be evaded by
+    // giving that group up (CVE-2022-36109).
+    identity.groups.retain(|g| *g != identity.gid);
+    identity.groups.insert(0, identity.gid);
     Ok(identity)
 }
 
@@ -215,20 +219,20 @@ mod tests {
             })
         };
         for (user, groups, expected) in [
-            ("", &[][..], id(0, 0, &[], "/root")),
-            ("www", &[], id(33, 33, &[101, 44], "/var/www")),
-            ("33", &[], id(33, 33, &[101, 44], "/var/www")),
-            ("www:ssl", &[], id(33, 101, &[], "/var/www")),
-            ("www:5", &[], id(33, 5, &[], "/var/www")),
-            ("4242", &[], id(4242, 0, &[], "/")),
-            ("4242:4243", &[], id(4242, 4243, &[], "/")),
+            ("", &[][..], id(0, 0, &[0], "/root")),
+            ("www", &[], id(33, 33, &[33, 101, 44], "/var/www")),
+            ("33", &[], id(33, 33, &[33, 101, 44], "/var/www")),
+            ("www:ssl", &[], id(33, 101, &[101], "/var/www")),
+            ("www:5", &[], id(33, 5, &[5], "/var/www")),
+            ("4242", &[], id(4242, 0, &[0], "/")),
+            ("4242:4243", &[], id(4242, 4243, &[4243], "/")),
             (
                 "www",
                 &["video", "9"],
-                id(33, 33, &[101, 44, 9], "/var/www"),
+                id(33, 33, &[33, 101, 44, 9], "/var/www"),
             ),
             // A user called by a number: its name is found before any number.
-            ("7", &[], id(1007, 7, &[], "/odd")),
+            ("7", &[], id(1007, 7, &[7], "/odd")),
         ] {
             assert_eq!(find(user, groups), expected, "{user}");
         }
