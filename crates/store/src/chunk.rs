@@ -17,9 +17,9 @@ enum Item {
     End,
 }
 
-/// The writing end of any number of readers, which all see the same bytes.
+/// The writing end of two readers, which both see the same bytes.
 pub(crate) struct ChunkSender {
-    outputs: Vec<Sender<Item>>,
+    outputs: [Sender<Item>; 2],
 }
 
 /// A consumer is gone; why is known by whoever joins it.
@@ -27,16 +27,21 @@ pub(crate) struct ChunkSender {
 pub(crate) struct Gone;
 
 impl ChunkSender {
-    /// A sender with `n` readers.
-    pub(crate) fn to(n: usize) -> (ChunkSender, Vec<ChunkReader>) {
-        let (outputs, inputs): (Vec<_>, Vec<_>) = (0..n).map(|_| bounded(LAG)).unzip();
-        let readers = inputs.into_iter().map(|input| ChunkReader {
+    /// A sender with two readers.
+    pub(crate) fn pair() -> (ChunkSender, [ChunkReader; 2]) {
+        let ((first, first_input), (second, second_input)) = (bounded(LAG), bounded(LAG));
+        let reader = |input| ChunkReader {
             input,
             current: None,
             position: 0,
             ended: false,
-        });
-        (ChunkSender { outputs }, readers.collect())
+        };
+        (
+            ChunkSender {
+                outputs: [first, second],
+            },
+            [reader(first_input), reader(second_input)],
+        )
     }
 
     /// Hands a piece to all readers; waits for the slowest.

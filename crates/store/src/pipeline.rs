@@ -99,85 +99,93 @@ impl Drop for StagedDir {
     }
 }
 
-type Handle<T> = JoinHandle<T>;
+type Hash = JoinHandle<io::Result<(Digest, u64)>>;
+type Unpack = JoinHandle<Result<Unpacked, UnpackError>>;
 
-/// A blob being taken in.
+/// A blob being taken in. Dropping it stops its threads before the directory they write to goes.
 pub(crate) struct Pipeline {
-    input: ChunkSender,
-    dir: StagedDir,
-    blob_hash: Option<Handle<io::Result<(Digest, u64)>>>,
-    decoder: Option<Handle<io::Result<()>>>,
-    diff_hash: Handle<io::Result<(Digest, u64)>>,
-    unpacker: Handle<Result<Unpacked, UnpackError>>,
+    input: Option<ChunkSender>,
+    blob_hash: Option<Hash>,
+    decoder: Option<JoinHandle<io::Result<()>>>,
+    diff_hash: Option<Hash>,
+    unpacker: Option<Unpack>,
+    dir: Option<StagedDir>,
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.input = None;
+        // What a thread of an abandoned blob has to say matters no more.
+        let _ = self.blob_hash.take().map(JoinHandle::join);
+        let _ = self.decoder.take().map(JoinHandle::join);
+        let _ = self.diff_hash.take().map(JoinHandle::join);
+        let _ = self.unpacker.take().map(JoinHandle::join);
+    }
 }
 
 impl Pipeline {
     /// Starts the threads for a blob with this compression.
     pub(crate) fn start(store: &Store, compression: Compression) -> Result<Pipeline, StoreError> {
         let dir = StagedDir::create(store)?;
-        let (input, mut readers) = ChunkSender::to(2);
-        let (second, first) = (readers.pop(), readers.pop());
-        let (Some(first), Some(second)) = (first, second) else {
-            return Err(StoreError::Damaged(
-                "a channel with two readers has two readers".to_owned(),
-            ));
+        let path = store.driver.layer_dir(&dir.cache);
+        let (input, [first, second]) = ChunkSender::pair();
+        let mut pipeline = Pipeline {
+            input: Some(input),
+            blob_hash: None,
+            decoder: None,
+            diff_hash: None,
+            unpacker: None,
+            dir: Some(dir),
         };
-        if compression == Compression::None {
-            let (diff_hash, unpacker) = spawn_consumers(store, &dir, first, second)?;
-            return Ok(Pipeline {
-                input,
-                dir,
-                blob_hash: None,
-                decoder: None,
-                diff_hash,
-                unpacker,
-            });
-        }
-        let (plain, mut plain_readers) = ChunkSender::to(2);
-        let (Some(to_unpack), Some(to_hash)) = (plain_readers.pop(), plain_readers.pop()) else {
-            return Err(StoreError::Damaged(
-                "a channel with two readers has two readers".to_owned(),
-            ));
+        let (to_hash, to_unpack) = if compression == Compression::None {
+            (first, second)
+        } else {
+            let (plain, [to_hash, to_unpack]) = ChunkSender::pair();
+            pipeline.blob_hash = Some(spawn("hash", move || hash(first))?);
+            pipeline.decoder = Some(spawn("decompress", move || {
+                decompress(compression, second, plain)
+            })?);
+            (to_hash, to_unpack)
         };
-        let (diff_hash, unpacker) = spawn_consumers(store, &dir, to_hash, to_unpack)?;
-        let blob_hash = Some(spawn("hash", move || hash(first))?);
-        let decoder = Some(spawn("decompress", move || {
-            decompress(compression, second, plain)
-        })?);
-        Ok(Pipeline {
-            input,
-            dir,
-            blob_hash,
-            decoder,
-            diff_hash,
-            unpacker,
-        })
+        pipeline.diff_hash = Some(spawn("hash", move || hash(to_hash))?);
+        pipeline.unpacker = Some(spawn("unpack", move || unpack::unpack(to_unpack, &path))?);
+        Ok(pipeline)
     }
 
     /// The next piece of the blob. [`Gone`] means that [`Pipeline::finish`] has an error to tell.
     pub(crate) fn send(&self, piece: Vec<u8>) -> Result<(), Gone> {
-        self.input.send(piece)
+        self.input().send(piece)
     }
 
     /// Where a writer can put the blob.
     pub(crate) fn input(&self) -> &ChunkSender {
-        &self.input
+        self.input
+            .as_ref()
+            .expect("only finish and drop take it, which end the pipeline")
     }
 
     /// The blob was complete; waits for the layer.
-    pub(crate) fn finish(self) -> Result<Staged, StoreError> {
-        self.input.end();
-        let blob = self.blob_hash.map(join).transpose()?;
-        let decoded = self.decoder.map(join).transpose()?;
-        let diff = join(self.diff_hash)?;
-        let unpacked = join(self.unpacker)?;
+    pub(crate) fn finish(mut self) -> Result<Staged, StoreError> {
+        if let Some(input) = self.input.take() {
+            input.end();
+        }
+        let blob = join(self.blob_hash.take())?;
+        let decoded = join(self.decoder.take())?;
+        let diff = join(self.diff_hash.take())?;
+        let unpacked = join(self.unpacker.take())?;
         // A decoder that stops makes the others see a short stream, so its reason counts first.
         if let Some(Err(error)) = decoded
             && error.kind() != io::ErrorKind::BrokenPipe
         {
             return Err(StoreError::Stream(error));
         }
-        let unpacked = unpacked?;
+        let (Some(unpacked), Some(diff), Some(dir)) =
+            (unpacked.transpose()?, diff, self.dir.take())
+        else {
+            return Err(StoreError::Damaged(
+                "a layer's pipeline was finished twice".to_owned(),
+            ));
+        };
         let (diff, tar_size) = diff.map_err(StoreError::Stream)?;
         let blob = blob
             .transpose()
@@ -186,45 +194,26 @@ impl Pipeline {
         Ok(Staged {
             diff: DiffId(diff),
             blob,
-            dir: self.dir,
+            dir,
             size: unpacked.size,
             tar_size,
         })
     }
 }
 
-fn spawn_consumers(
-    store: &Store,
-    dir: &StagedDir,
-    to_hash: ChunkReader,
-    to_unpack: ChunkReader,
-) -> Result<
-    (
-        Handle<io::Result<(Digest, u64)>>,
-        Handle<Result<Unpacked, UnpackError>>,
-    ),
-    StoreError,
-> {
-    let path = store.driver.layer_dir(&dir.cache);
-    let diff_hash = spawn("hash", move || hash(to_hash))?;
-    let unpacker = spawn("unpack", move || unpack::unpack(to_unpack, &path))?;
-    Ok((diff_hash, unpacker))
-}
-
 fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<Handle<T>, StoreError> {
+) -> Result<JoinHandle<T>, StoreError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
         .map_err(StoreError::Stream)
 }
 
-fn join<T>(handle: Handle<T>) -> Result<T, StoreError> {
-    handle
-        .join()
-        .map_err(|_| StoreError::Damaged("a thread that takes in a layer panicked".to_owned()))
+fn join<T>(handle: Option<JoinHandle<T>>) -> Result<Option<T>, StoreError> {
+    let panicked = |_| StoreError::Damaged("a thread that takes in a layer panicked".to_owned());
+    handle.map(JoinHandle::join).transpose().map_err(panicked)
 }
 
 /// Digest and length of a stream.

@@ -76,12 +76,7 @@ fn write_layer(
     hex: &str,
     out: &mut dyn Write,
 ) -> Result<(), StoreError> {
-    let (sender, mut readers) = ChunkSender::to(2);
-    let (Some(to_hash), Some(mut to_write)) = (readers.pop(), readers.pop()) else {
-        return Err(StoreError::Damaged(
-            "a channel with two readers has two readers".to_owned(),
-        ));
-    };
+    let (sender, [to_hash, mut to_write]) = ChunkSender::pair();
     let (made, digest, copied) = std::thread::scope(|scope| {
         let maker = scope.spawn(move || -> io::Result<()> {
             recipe::write_tar(dir, &mut ChunkWriter::new(&sender))?;
