@@ -115,9 +115,10 @@ fn set_up(
 
     let propagation = plan.rootfs_propagation.unwrap_or(HOST_PROPAGATION);
     rootfs::set_propagation("/", propagation).step("set propagation of host mounts")?;
-    let sources = mounts::prepare(&plan.mounts)?;
-    let root = rootfs::attach(rootfs::mount_detached(&plan.rootfs)?)?;
-    mounts::execute(&root, &plan.mounts, sources)?;
+    let rootfs = rootfs::mount_detached(&plan.rootfs)?;
+    let early = mounts::prepare(&plan.mounts)?;
+    let root = rootfs::attach(rootfs)?;
+    mounts::execute(&root, &plan.mounts, early)?;
     devices::make_nodes(&root, &plan.devices)?;
     devices::make_links(&root, &plan.links)?;
     let streams = console::open(&root, stdio, reporter)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, statat, symlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, stat, statat, symlinkat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
@@ -19,47 +19,48 @@ use crate::plan::{
     AttrChange, CgroupV1Entry, MountSource, MountStep, Propagation, PropagationKind, attr,
 };
 
-/// What a step needs from the host, opened while host paths still lead there.
+/// A host mount opened ahead of its step.
 #[derive(Debug)]
-pub(super) enum Prepared {
-    /// A copy of a host mount.
-    Bind(OwnedFd),
-    /// One per v1 hierarchy; `None` where it is mounted through the cgroup namespace.
-    CgroupV1(Vec<Option<OwnedFd>>),
-    /// Nothing.
-    Nothing,
-}
+pub(super) struct Early(Option<OwnedFd>);
 
-/// Opens all host-side sources.
-pub(super) fn prepare(steps: &[MountStep]) -> Result<Vec<Prepared>, LaunchError> {
-    let open =
-        |path: &Path, recursive| Ok::<_, io::Error>(open_tree(CWD, path, clone_flags(recursive))?);
+/// Opens the sources that have to be opened before the root is attached: a recursive copy of the host's `/` made
+/// afterwards would include the attached root itself. All others wait for their step, so that the container's mount
+/// table lists the mounts in the order of the plan, as under runc.
+pub(super) fn prepare(steps: &[MountStep]) -> Result<Vec<Early>, LaunchError> {
+    let open = |step: &MountStep| match &step.source {
+        MountSource::Bind {
+            path,
+            recursive: true,
+        } if is_host_root(path) => host_tree(path, true).map(Some),
+        _ => Ok(None),
+    };
     steps
         .iter()
         .map(|step| {
-            let prepared = match &step.source {
-                MountSource::Bind { path, recursive } => open(path, *recursive).map(Prepared::Bind),
-                MountSource::CgroupV2 { bind: Some(path) } => open(path, false).map(Prepared::Bind),
-                MountSource::CgroupV1 { entries } => entries
-                    .iter()
-                    .map(|e| e.bind.as_deref().map(|p| open(p, false)).transpose())
-                    .collect::<io::Result<_>>()
-                    .map(Prepared::CgroupV1),
-                _ => Ok(Prepared::Nothing),
-            };
-            prepared.map_err(|e| failed(step, "open source", &e))
+            open(step)
+                .map(Early)
+                .map_err(|e| failed(step, "open source", &e))
         })
         .collect()
+}
+
+fn host_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    Ok(open_tree(CWD, path, clone_flags(recursive))?)
+}
+
+fn is_host_root(path: &Path) -> bool {
+    let identity = |path: &Path| stat(path).map(|s| (s.st_dev, s.st_ino)).ok();
+    identity(path) == identity(Path::new("/"))
 }
 
 /// Mounts everything, in order.
 pub(super) fn execute(
     root: &Root,
     steps: &[MountStep],
-    prepared: Vec<Prepared>,
+    early: Vec<Early>,
 ) -> Result<(), LaunchError> {
-    for (step, prepared) in steps.iter().zip(prepared) {
-        execute_step(root, step, prepared).map_err(|(what, e)| failed(step, what, &e))?;
+    for (step, early) in steps.iter().zip(early) {
+        execute_step(root, step, early).map_err(|(what, e)| failed(step, what, &e))?;
     }
     Ok(())
 }
@@ -97,27 +98,29 @@ impl<T, E: Into<io::Error>> What<T> for Result<T, E> {
     }
 }
 
-fn execute_step(root: &Root, step: &MountStep, prepared: Prepared) -> StepResult<()> {
-    match (&step.source, prepared) {
-        (MountSource::CgroupV1 { entries }, Prepared::CgroupV1(binds)) => {
-            mount_v1(root, step, entries, binds)
+fn execute_step(root: &Root, step: &MountStep, early: Early) -> StepResult<()> {
+    match &step.source {
+        MountSource::Bind { path, recursive } => {
+            let tree = match early.0 {
+                Some(tree) => tree,
+                None => host_tree(path, *recursive).what("open source")?,
+            };
+            mount_bind(root, step, &tree)
         }
-        (_, Prepared::Bind(tree)) => mount_bind(root, step, &tree),
-        (MountSource::CgroupV2 { .. }, _) => {
+        MountSource::CgroupV1 { entries } => mount_v1(root, step, entries),
+        MountSource::CgroupV2 { bind: Some(path) } => {
+            let tree = host_tree(path, false).what("open source")?;
+            mount_bind(root, step, &tree)
+        }
+        MountSource::CgroupV2 { bind: None } => {
             let target = root.ensure_dir(&step.target).what("create mount point")?;
             mount_new(step, "cgroup2", "cgroup", &[], &target)
         }
-        (
-            MountSource::Filesystem {
-                fstype,
-                source,
-                options,
-            },
-            _,
-        ) => mount_filesystem(root, step, fstype, source, options),
-        (MountSource::Bind { .. } | MountSource::CgroupV1 { .. }, _) => {
-            unreachable!("prepare() opened a source for each of these")
-        }
+        MountSource::Filesystem {
+            fstype,
+            source,
+            options,
+        } => mount_filesystem(root, step, fstype, source, options),
     }
 }
 
@@ -252,19 +255,15 @@ fn propagate(tree: BorrowedFd<'_>, propagation: Option<Propagation>) -> io::Resu
     mount_setattr(tree, p.recursive, &attr)
 }
 
-/// A tmpfs with one directory per hierarchy; read-only at the end when the step says so.
-fn mount_v1(
-    root: &Root,
-    step: &MountStep,
-    entries: &[CgroupV1Entry],
-    binds: Vec<Option<OwnedFd>>,
-) -> StepResult<()> {
+/// A tmpfs with one directory per hierarchy. The tmpfs itself stays writable as under runc, which makes only the
+/// hierarchies read-only.
+fn mount_v1(root: &Root, step: &MountStep, entries: &[CgroupV1Entry]) -> StepResult<()> {
     let target = root.ensure_dir(&step.target).what("create mount point")?;
     let mode = [("mode".to_string(), Some("755".to_string()))];
     let base =
         new_mount("tmpfs", "tmpfs", &mode, step.attrs.set & !attr::RDONLY).what("mount tmpfs")?;
     attach(&base, &target).what("mount tmpfs")?;
-    for (entry, bind) in entries.iter().zip(binds) {
+    for entry in entries {
         rustix::fs::mkdirat(&base, entry.name.as_str(), 0o755.into()).what("create hierarchy")?;
         let dir = rustix::fs::openat(
             &base,
@@ -273,8 +272,9 @@ fn mount_v1(
             0.into(),
         );
         let dir = dir.what("open hierarchy")?;
-        let tree = match bind {
-            Some(tree) => {
+        let tree = match &entry.bind {
+            Some(path) => {
+                let tree = host_tree(path, false).what("open source")?;
                 change(
                     tree.as_fd(),
                     false,
@@ -294,15 +294,7 @@ fn mount_v1(
             symlinkat(entry.name.as_str(), &base, link.as_str()).what("link hierarchy")?;
         }
     }
-    change(
-        base.as_fd(),
-        false,
-        AttrChange {
-            set: step.attrs.set & attr::RDONLY,
-            clear: 0,
-        },
-    )
-    .what("set attributes")
+    Ok(())
 }
 
 /// `cpu,cpuacct` or `name=systemd` as options.
