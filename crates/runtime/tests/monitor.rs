@@ -1,16 +1,23 @@
-//! Spawner, monitor and the daemon's end of them, as real processes. What they watch are plain programs instead of containers, so nothing
-//! here needs an image, namespaces or control groups.
+//! Spawner, monitor and the daemon's end of them, as real processes. In most tests they watch plain programs instead of containers;
+//! what needs namespaces and control groups is in `real`.
 //!
 //! This file is also the spawner's binary (`monitor spawner`), hence its own `main`. Arguments that are no flags select tests by name.
 
 #[path = "monitor/attach.rs"]
 mod attach;
+#[allow(dead_code)]
+#[path = "launch/bed.rs"]
+mod bed;
 #[path = "monitor/double.rs"]
 mod double;
 #[path = "monitor/fixture.rs"]
 mod fixture;
 #[path = "monitor/lifecycle.rs"]
 mod lifecycle;
+#[path = "monitor/measure.rs"]
+mod measure;
+#[path = "monitor/real.rs"]
+mod real;
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -28,12 +35,27 @@ fn main() {
     if args.iter().any(|arg| arg == "--list") {
         return;
     }
+    if args.get(1).is_some_and(|arg| arg == "measure") {
+        run("measure", |f| Box::pin(measure::all(f)));
+        return;
+    }
     let wanted: Vec<&String> = args[1..]
         .iter()
         .filter(|arg| !arg.starts_with('-'))
         .collect();
+    let containers = match bed::cannot_run() {
+        Some(why) => {
+            println!("SKIPPED: real containers: {why}");
+            &[]
+        }
+        None => real::TESTS,
+    };
     let mut failures = 0;
-    for (name, test) in attach::TESTS.iter().chain(lifecycle::TESTS) {
+    for (name, test) in attach::TESTS
+        .iter()
+        .chain(lifecycle::TESTS)
+        .chain(containers)
+    {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
             failures += u32::from(!run(name, *test));
         }

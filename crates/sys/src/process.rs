@@ -14,9 +14,20 @@ fn check(r: i64) -> io::Result<()> {
 
 /// Gives every signal its default action and unblocks all, so that nothing of ours is inherited by `execve`.
 pub fn reset_signals() {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no code of ours. The calls for SIGKILL, SIGSTOP and libc's own two fail, harmlessly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's `struct sigaction` (handler, flags, restorer, mask), all zero: SIG_DFL. Not signal(3), which refuses
+    // the two numbers the C library keeps to itself; whoever started us may have left those ignored too.
+    let default = [0_u64; 4];
+    for signal in 1..=64_i32 {
+        // SAFETY: SIG_DFL installs no code of ours; the struct outlives the call. For SIGKILL and SIGSTOP it fails, harmlessly.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8_usize,
+            );
+        }
     }
     // SAFETY: an all-zero `sigset_t` is a valid, empty set; `sigemptyset` makes it so formally. Both outlive the call.
     unsafe {

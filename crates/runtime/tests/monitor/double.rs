@@ -1,10 +1,11 @@
-//! Starts plain programs in place of containers.
+//! Starts plain programs in place of containers, when a plan names no control group.
 
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use wharf_runtime::cgroup::CgroupPath;
 use wharf_runtime::launch::{LaunchError, LaunchErrorKind, LaunchStdio, Launched};
 use wharf_runtime::monitor::Launcher;
 use wharf_runtime::plan::{ContainerPlan, ExecPlan};
@@ -17,16 +18,22 @@ pub const LAUNCHER: Launcher = Launcher {
 fn launch(
     plan: &ContainerPlan,
     stdio: LaunchStdio,
-    _netns: Option<OwnedFd>,
+    netns: Option<OwnedFd>,
 ) -> Result<Launched, LaunchError> {
+    if plan.cgroup.path != CgroupPath::V1(vec![]) {
+        return wharf_runtime::launch::launch(plan, stdio, netns);
+    }
     start(&plan.process.args, &plan.process.env, stdio)
 }
 
 fn launch_exec(
     plan: &ExecPlan,
-    _init: &OwnedFd,
+    init: &OwnedFd,
     stdio: LaunchStdio,
 ) -> Result<Launched, LaunchError> {
+    if plan.cgroup != CgroupPath::V1(vec![]) {
+        return wharf_runtime::launch::launch_exec(plan, init, stdio);
+    }
     start(&plan.process.args, &plan.process.env, stdio)
 }
 

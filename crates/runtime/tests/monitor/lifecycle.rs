@@ -409,7 +409,7 @@ async fn many(f: Fixture) {
         .into_iter()
         .map(|request| f.try_run(request, vec![]))
         .collect();
-    for (n, spawn) in futures_join(spawns).await.into_iter().enumerate() {
+    for (n, spawn) in join_all(spawns).await.into_iter().enumerate() {
         let mut container = spawn.expect("spawn");
         assert_eq!(
             container.exit().await.code,
@@ -420,7 +420,7 @@ async fn many(f: Fixture) {
 }
 
 /// Polls all futures until each is done.
-async fn futures_join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut running: Vec<_> = futures
         .into_iter()
         .map(|future| (Box::pin(future), None))
