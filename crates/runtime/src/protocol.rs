@@ -75,6 +75,11 @@ pub enum Request {
         /// Width in characters.
         cols: u16,
     },
+    /// The daemon has noted the end of an exec; its client may now see it. Not answered.
+    ExecRecorded {
+        /// Exec id.
+        exec_id: String,
+    },
     /// Send a signal.
     Signal {
         /// To whom.

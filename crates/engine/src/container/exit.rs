@@ -32,6 +32,12 @@ impl Engine {
                 let status = match event {
                     MonitorEvent::Exited(status) => status,
                     MonitorEvent::Lost => engine.bury(&container, &live).await,
+                    MonitorEvent::ExecExited { exec_id, code } => {
+                        engine.exec_exited(&container, &exec_id, code);
+                        // The client's connection ends only now: what it asks next finds the exit code.
+                        let _ = live.monitor.exec_recorded(exec_id).await;
+                        continue;
+                    }
                     other => {
                         engine.note(&container, other);
                         continue;
@@ -45,9 +51,6 @@ impl Engine {
 
     fn note(&self, container: &Arc<Container>, event: MonitorEvent) {
         match event {
-            MonitorEvent::ExecExited { exec_id, code } => {
-                self.exec_exited(container, &exec_id, code)
-            }
             MonitorEvent::Detached { exec_id: None } => self.tell(container, "detach", &[]),
             MonitorEvent::Detached { exec_id: Some(id) } => {
                 self.tell(container, "exec_detach", &[("execID", &id)])
@@ -60,7 +63,7 @@ impl Engine {
                 }
                 self.tell(container, "oom", &[]);
             }
-            MonitorEvent::Exited(_) | MonitorEvent::Lost => {}
+            MonitorEvent::ExecExited { .. } | MonitorEvent::Exited(_) | MonitorEvent::Lost => {}
         }
     }
 

@@ -162,6 +162,17 @@ impl Monitor {
         done(self.call(Request::Signal { target, signal }, None).await?)
     }
 
+    /// To be called once the end of an exec ([`MonitorEvent::ExecExited`]) is where clients find it: only then its client's connection
+    /// ends, so that one who asks for the exit code at the end of the output gets it. Without this call it ends a little later.
+    pub async fn exec_recorded(&self, exec_id: String) -> Result<(), ClientError> {
+        let request = Request::ExecRecorded { exec_id };
+        let packet =
+            Packet::new(&Call { id: 0, request }).map_err(io_error("encode the request"))?;
+        send(&self.handle.shared.socket, &packet, &[])
+            .await
+            .map_err(|_| ClientError::Gone)
+    }
+
     async fn call(&self, request: Request, fd: Option<OwnedFd>) -> Result<Report, ClientError> {
         let shared = &self.handle.shared;
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);

@@ -88,8 +88,7 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
 /// No byte needs a second look. Without a branch per byte, so that the compiler can compare many at once.
 fn is_plain(text: &[u8]) -> bool {
     let special = |byte: u8| {
-        (byte < 0x20)
-            | (byte >= 0x80)
+        !(0x20..0x80).contains(&byte)
             | (byte == b'"')
             | (byte == b'\\')
             | (byte == b'<')

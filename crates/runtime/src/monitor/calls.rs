@@ -34,6 +34,7 @@ impl Monitor {
         let id = call.id;
         let report = match call.request {
             Request::Hello => return self.greet(id),
+            Request::ExecRecorded { exec_id } => return self.dismiss_exec(&exec_id),
             Request::Exec { exec, client } => {
                 let client = client.zip(fds.pop());
                 return self.exec(id, *exec, client);

@@ -52,7 +52,12 @@ impl Control {
         self.watch_connection(poll);
     }
 
-    /// A daemon is connected, or was told everything it asked for before it left.
+    /// A daemon is there to hear reports.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// No daemon is connected, or it was sent everything.
     pub fn is_quiet(&self) -> bool {
         self.connection.is_none() || self.outbox.is_empty()
     }

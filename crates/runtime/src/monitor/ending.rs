@@ -21,6 +21,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How long clients may hold up the report of the end.
 const FLUSH: Duration = Duration::from_secs(2);
 
+/// How long the daemon may take to note the end of an exec before the exec's client sees it anyway.
+const RECORD: Duration = Duration::from_millis(300);
+
 /// The exit code that SIGKILL gives, the kernel's means against processes that need too much memory.
 const KILLED: i32 = 137;
 
@@ -110,11 +113,11 @@ impl Monitor {
                 self.finish(status);
             }
         }
-        if let Ending::Flushing(status, deadline) = &self.ending {
-            if self.processes.iter().all(Process::owes_nothing) || due(Some(*deadline)) {
-                let status = status.clone();
-                self.tell(status);
-            }
+        if let Ending::Flushing(status, deadline) = &self.ending
+            && (self.processes.iter().all(Process::owes_nothing) || due(Some(*deadline)))
+        {
+            let status = status.clone();
+            self.tell(status);
         }
         let alone = self.processes.iter().all(Process::is_alone);
         matches!(self.ending, Ending::Leaving) && alone && self.control.is_quiet()
@@ -137,13 +140,34 @@ impl Monitor {
         let Some(exec_id) = process.identity.exec_id.clone() else {
             return;
         };
-        if process.is_drained() && !process.reported {
-            process.reported = true;
-            process.deadline = None;
-            self.control
-                .event(MonitorEvent::ExecExited { exec_id, code }, &self.poll);
-            self.with_process(serial, |process, io| process.dismiss_clients(io));
+        if !process.is_drained() {
+            return;
         }
+        if !process.reported {
+            process.reported = true;
+            process.deadline = Some(Instant::now() + RECORD);
+            self.control.event(
+                MonitorEvent::ExecExited {
+                    exec_id: exec_id.clone(),
+                    code,
+                },
+                &self.poll,
+            );
+        }
+        if due(self.processes[at].deadline) || !self.control.is_connected() {
+            self.dismiss_exec(&exec_id);
+        }
+    }
+
+    /// The end of an exec is recorded, or nobody will record it: its clients may see it.
+    pub(super) fn dismiss_exec(&mut self, exec_id: &str) {
+        let found = self.processes.iter_mut().find(|process| {
+            process.reported && process.identity.exec_id.as_deref() == Some(exec_id)
+        });
+        let Some(process) = found else { return };
+        process.deadline = None;
+        let serial = process.identity.serial;
+        self.with_process(serial, |process, io| process.dismiss_clients(io));
     }
 
     /// The container is gone and its output read: makes that known to whoever comes later, then gives clients time.

@@ -33,6 +33,10 @@ pub const TESTS: &[(&str, Test)] = &[
     }),
     ("a_terminal_can_be_resized", |f| Box::pin(resize(f))),
     ("an_exec_has_its_own_client", |f| Box::pin(exec_client(f))),
+    (
+        "the_end_of_an_exec_is_seen_after_the_daemon_noted_it",
+        |f| Box::pin(exec_recorded(f)),
+    ),
     ("an_attached_client_survives_the_daemon", |f| {
         Box::pin(daemon_gone(f))
     }),
@@ -286,6 +290,42 @@ async fn exec_client(f: Fixture) {
         }
         other => panic!("{other:?}"),
     }
+    container
+        .monitor
+        .signal(Target::Init, 9)
+        .await
+        .expect("kill");
+    container.exit().await;
+}
+
+async fn exec_recorded(f: Fixture) {
+    let mut container = f
+        .run(f.request("a", "while :; do sleep 0.01; done"), vec![])
+        .await;
+    let (mut client, socket) = socket_pair();
+    let begin = std::time::Instant::now();
+    container
+        .monitor
+        .exec(exec("e", "exit 0"), Some((attach_all(), socket)))
+        .await
+        .expect("exec");
+    assert!(matches!(
+        container.events.recv().await,
+        Some(MonitorEvent::ExecExited { .. })
+    ));
+    let ended = begin.elapsed();
+    let early = std::io::Error::from(std::io::ErrorKind::WouldBlock).kind();
+    assert_eq!(
+        client.try_read(&mut [0]).expect_err("still open").kind(),
+        early
+    );
+    container
+        .monitor
+        .exec_recorded("e".into())
+        .await
+        .expect("told");
+    assert_eq!(client.read(&mut [0]).await.expect("end"), 0);
+    assert!(begin.elapsed() < ended + std::time::Duration::from_millis(200));
     container
         .monitor
         .signal(Target::Init, 9)
