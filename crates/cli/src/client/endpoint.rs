@@ -22,9 +22,8 @@ impl Endpoint {
     /// # Errors
     /// Docker's text for an address that cannot be used.
     pub fn parse(host: &str) -> Result<Endpoint, String> {
-        let Some((scheme, rest)) = host.split_once("://") else {
-            return Err(format!("unable to parse docker host `{host}`"));
-        };
+        // Without a scheme it is a host.
+        let (scheme, rest) = host.split_once("://").unwrap_or(("tcp", host));
         match scheme {
             "unix" if rest.is_empty() => Ok(Endpoint::Unix(DEFAULT_SOCKET.into())),
             "unix" => Ok(Endpoint::Unix(rest.into())),
@@ -75,7 +74,7 @@ mod tests {
             ("tcp://example", Some("tcp://example:2375")),
             ("tcp://[::1]", Some("tcp://[::1]:2375")),
             ("tcp://[::1]:99", Some("tcp://[::1]:99")),
-            ("/tmp/x.sock", None),
+            ("example:99", Some("tcp://example:99")),
             ("ssh://me@there", None),
         ] {
             assert_eq!(

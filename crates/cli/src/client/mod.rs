@@ -214,9 +214,8 @@ impl Client {
             .map_err(ClientError::Write)?;
         let head = read_head(&mut reader)?;
         if head.status != 101 && head.status != 200 {
-            let body = Body::new(reader, &head, false);
-            self.refuse_errors(Response { head, body })?;
-            return Err(ClientError::Malformed("unable to upgrade to tcp".into()));
+            // Docker's client does not look at what the daemon says here.
+            return Err(ClientError::Malformed(format!("unable to upgrade to tcp, received {}", head.status)));
         }
         Ok(Hijacked {
             head,

@@ -59,7 +59,7 @@ fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let found = look_up_in_hosts(&hosts, host, port);
     if found.is_empty() {
         return Err(io::Error::new(
-            io::ErrorKind::NotFound,
+            io::ErrorKind::HostUnreachable,
             format!("lookup {host}: no such host"),
         ));
     }

@@ -103,7 +103,7 @@ pub fn any(session: &Session, matches: &Matches) -> Result<(), Failure> {
             }
         }
         Err(ClientError::Malformed(format!(
-            "error: no such object: {name}"
+            "Error: No such object: {name}"
         )))
     })
 }
@@ -145,11 +145,8 @@ fn inspect(
     get: impl Fn(&str) -> Result<String, ClientError>,
 ) -> Result<(), Failure> {
     let _ = session;
-    let format = match matches.text_or_empty("format") {
-        "json" => "{{json .}}",
-        format => format,
-    };
-    let template = (!format.is_empty())
+    let format = matches.text_or_empty("format");
+    let template = (!format.is_empty() && format != "json")
         .then(|| Template::parse(format))
         .transpose()
         .map_err(|error| Failure::with_code(64, format!("template parsing error: {error}")))?;
@@ -161,6 +158,7 @@ fn inspect(
         }
     }
     let out = match &template {
+        None if format == "json" => format!("[{}]\n", found.iter().map(|text| text.trim()).collect::<Vec<_>>().join(",")),
         None => json::indent(&format!("[{}]", found.join(","))) + "\n",
         Some(template) => {
             let mut out = String::new();
@@ -225,6 +223,16 @@ fn absent(root: &Value, parent: Option<&str>, name: &str) -> Option<Value> {
         "Variant" | "OsVersion" => root.get("RepoTags").is_some(),
         _ => true,
     };
+    // Docker's types name some fields otherwise than its JSON does: `.ID` is `Id`, `.NanoCPUs` is `NanoCpus`.
+    let object = match parent {
+        Some("") => Some(root),
+        Some(parent) => root.get(parent),
+        None => None,
+    };
+    let renamed = object.and_then(Value::as_object).and_then(|map| map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
+    if let Some((_, value)) = renamed.filter(|_| name.starts_with(|c: char| c.is_ascii_uppercase())) {
+        return Some(value.clone());
+    }
     ABSENT
         .iter()
         .find(|(known, field, _)| {

@@ -88,7 +88,7 @@ impl Listing {
         let form = self.form(format, quiet);
         let (Form::Table(source) | Form::Plain(source)) = &form;
         let template = Template::parse(source)
-            .map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
+            .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
         let mut out = String::new();
         if let Form::Table(_) = form {
             out.push_str(&self.header(&template)?);
@@ -108,7 +108,7 @@ impl Listing {
     /// Whether the template that will be used names the field.
     pub fn uses(&self, format: &str, field: &str) -> bool {
         let (Form::Table(source) | Form::Plain(source)) = self.form(format, false);
-        source.contains(&format!(".{field}"))
+        source.contains(&format!(".{field}")) || (source.contains("{{json .}}") && format.trim() != "json")
     }
 
     fn form(&self, format: &str, quiet: bool) -> Form {
@@ -152,7 +152,7 @@ impl Listing {
             )),
             _ => None,
         };
-        let data = Data::row(&fields, self.type_name).with_method(&method);
+        let data = Data::row(&fields, self.type_name).with_method(&method).with_escaped_json();
         template
             .render(&data)
             .map_err(|error| Failure::new(format!("failed to execute template: {error}")))

@@ -381,7 +381,7 @@ fn disconnect(session: &Session, matches: &Matches) -> Result<(), Failure> {
 fn prune_command(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let question = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?";
     if !matches.on("force") && !print::confirm(question)? {
-        return Err(Failure::new("network prune has been cancelled"));
+        return Ok(());
     }
     let deleted = prune(session, &filter::filters(matches).to_query())?;
     if deleted.is_empty() {

@@ -174,7 +174,7 @@ fn prune_command(session: &Session, matches: &Matches) -> Result<(), Failure> {
         "WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?"
     );
     if !matches.on("force") && !print::confirm(&question)? {
-        return Err(Failure::new("volume prune has been cancelled"));
+        return Ok(());
     }
     let mut filters = filter::filters(matches);
     if matches.on("all") {

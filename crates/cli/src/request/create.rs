@@ -84,8 +84,7 @@ fn container_config(
             .given("entrypoint")
             .then(|| vec![text("entrypoint")]),
         labels: Some(
-            keys_values::labels(matches.list("label-file"), matches.list("label"))
-                .map_err(|reason| format!("--label-file: {reason}"))?,
+            keys_values::labels(matches.list("label-file"), matches.list("label"))?,
         ),
         stop_signal: text("stop-signal"),
         stop_timeout: matches.int("stop-timeout"),
@@ -94,8 +93,7 @@ fn container_config(
 }
 
 fn environment(matches: &Matches, proxies: &[(String, String)]) -> Result<Vec<String>, String> {
-    let own = keys_values::environment(matches.list("env-file"), matches.list("env"))
-        .map_err(|reason| format!("--env-file: {reason}"))?;
+    let own = keys_values::environment(matches.list("env-file"), matches.list("env"))?;
     let is_named = |name: &str| {
         own.iter()
             .any(|entry| entry.split('=').next() == Some(name))
@@ -484,7 +482,7 @@ mod tests {
             ),
             (
                 &["--env-file", "/nonexistent", "x"],
-                "--env-file: open /nonexistent: no such file or directory",
+                "open /nonexistent: no such file or directory",
             ),
             (
                 &["-m", "abc", "x"],

@@ -205,8 +205,8 @@ pub const SURROUNDINGS: &[Flag] = &[
     list("dns-opt", "Set DNS options").hidden(),
     list("dns-search", "Set custom DNS search domains").check(address::check_dns_search),
     list("expose", "Expose a port or a range of ports"),
-    text("ip", "IPv4 address (e.g., 172.30.100.104)").check(check_ip_flag),
-    text("ip6", "IPv6 address (e.g., 2001:db8::33)").check(check_ip_flag),
+    text("ip", "IPv4 address (e.g., 172.30.100.104)"),
+    text("ip6", "IPv6 address (e.g., 2001:db8::33)"),
     list("link", "Add link to another container").check(address::check_link),
     list("link-local-ip", "Container IPv4/IPv6 link-local addresses"),
     text(
@@ -282,15 +282,5 @@ fn check_attach(value: &str) -> Result<(), String> {
     match value.to_ascii_lowercase().as_str() {
         "stdin" | "stdout" | "stderr" => Ok(()),
         _ => Err("valid streams are STDIN, STDOUT and STDERR".into()),
-    }
-}
-
-fn check_ip_flag(value: &str) -> Result<(), String> {
-    match value.trim().parse::<std::net::IpAddr>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!(
-            "failed to parse IP: {}",
-            crate::flags::parse::quote(value)
-        )),
     }
 }

@@ -20,7 +20,7 @@ pub fn check(value: &str) -> Result<(), String> {
 pub fn parse(value: &str) -> Result<Mount, String> {
     let value = value.trim();
     if value.is_empty() {
-        return Err("value is empty".into());
+        return Err("EOF".into());
     }
     let mut mount = Mount {
         kind: "volume".into(),
@@ -125,7 +125,7 @@ fn apply(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Resu
                 .get_or_insert_with(TmpfsOptions::default)
                 .mode = mode;
         }
-        _ => return Err(format!("unknown option '{key}' in '{field}'")),
+        _ => return Err(format!("unexpected key '{key}' in '{field}'")),
     }
     Ok(())
 }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn bad_mounts() {
         for (given, expected) in [
-            ("", "value is empty"),
+            ("", "EOF"),
             ("type=bind", "target is required"),
             (
                 "type=bind,target",
@@ -349,7 +349,7 @@ mod tests {
             ),
             (
                 "type=bind,target=/b,foo=1",
-                "unknown option 'foo' in 'foo=1'",
+                "unexpected key 'foo' in 'foo=1'",
             ),
             (
                 "type=bind,target=/b,volume-nocopy",

@@ -25,9 +25,8 @@ pub fn parse(publish: &[String], expose: &[String]) -> Result<Ports, String> {
     }
     for value in expose {
         let (range, protocol) = split_protocol(value);
-        let bad = |reason: String| format!("invalid range format for --expose: {reason}");
         let (first, last) = parse_range(range)
-            .map_err(|reason| bad(format!("invalid port range '{range}': {reason}")))?;
+            .map_err(|reason| format!("invalid range format for --expose: {value}, error: {reason}"))?;
         for port in first..=last {
             ports.exposed.insert(format!("{port}/{protocol}"), Empty {});
         }
@@ -136,15 +135,18 @@ fn split_protocol(value: &str) -> (&str, String) {
 
 fn parse_range(text: &str) -> Result<(u16, u16), String> {
     let port = |text: &str| {
-        text.parse::<u16>()
-            .map_err(|_| format!("invalid port '{text}': invalid syntax"))
+        text.parse::<u16>().map_err(|_| {
+            let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+            let what = if is_number { "value out of range" } else { "invalid syntax" };
+            format!("strconv.ParseUint: parsing {}: {what}", crate::flags::parse::quote(text))
+        })
     };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (port(first)?, port(last)?),
         None => (port(text)?, port(text)?),
     };
     if last < first {
-        Err(format!("invalid port range: {text}"))
+        Err(format!("invalid range specified for port: {text}"))
     } else {
         Ok((first, last))
     }

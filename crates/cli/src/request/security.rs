@@ -28,7 +28,7 @@ pub fn parse(values: &[String]) -> Result<Security, String> {
             None if value == "no-new-privileges" => (value.as_str(), ""),
             _ => {
                 return Err(format!(
-                    "invalid --security-opt: {}",
+                    "Invalid --security-opt: {}",
                     crate::flags::parse::quote(value)
                 ));
             }
@@ -76,7 +76,7 @@ mod tests {
         );
         assert_eq!(
             parse(&["foo".into()]),
-            Err("invalid --security-opt: \"foo\"".into())
+            Err("Invalid --security-opt: \"foo\"".into())
         );
         assert_eq!(
             parse(&["seccomp=/nonexistent".into()]),

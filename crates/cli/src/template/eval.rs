@@ -24,6 +24,8 @@ pub struct Data<'a> {
     absent: Option<Absent<'a>>,
     /// The values are column headers: functions that change values leave them as they are.
     headers: bool,
+    /// The root as JSON has `<`, `>` and `&` escaped: Go's types that write themselves do so.
+    escaped_json: bool,
 }
 
 impl<'a> Data<'a> {
@@ -34,7 +36,7 @@ impl<'a> Data<'a> {
             type_name: None,
             method: None,
             absent: None,
-            headers: false,
+            headers: false, escaped_json: false,
         }
     }
 
@@ -45,7 +47,7 @@ impl<'a> Data<'a> {
             type_name: Some(type_name),
             method: None,
             absent: None,
-            headers: false,
+            headers: false, escaped_json: false,
         }
     }
 
@@ -58,6 +60,12 @@ impl<'a> Data<'a> {
     /// Values of fields that may be left out.
     pub fn with_absent(mut self, absent: Absent<'a>) -> Data<'a> {
         self.absent = Some(absent);
+        self
+    }
+
+    /// The root as JSON has `<`, `>` and `&` escaped.
+    pub fn with_escaped_json(mut self) -> Data<'a> {
+        self.escaped_json = true;
         self
     }
 
@@ -287,6 +295,9 @@ impl State<'_> {
         if self.data.headers && funcs::keeps_headers(name) {
             return Ok(arguments.into_iter().next().unwrap_or_default());
         }
+        if let ("json", [root @ Value::Object(_)], true) = (name, arguments.as_slice(), self.data.escaped_json) {
+            return Ok(wharf_api::gojson::to_string(root).into());
+        }
         funcs::call(name, &arguments).map_err(|reason| {
             let reason = match reason {
                 funcs::CallError::Count(text) => text,
@@ -394,12 +405,7 @@ impl State<'_> {
         let before = &self.source[..at.min(self.source.len())];
         let line = before.matches('\n').count() + 1;
         let column = before.len() - before.rfind('\n').unwrap_or(0);
-        // Go cuts what it quotes at 20 characters.
-        let node = if node.len() > 20 {
-            format!("{:.20}...", node)
-        } else {
-            node.to_owned()
-        };
+        let node = node.to_owned();
         TemplateError::Execute {
             line,
             column,

@@ -60,7 +60,7 @@ pub fn split(source: &str) -> Result<Vec<Piece>, TemplateError> {
             inside += 1;
         }
         push_text(&mut pieces, &source[at..open], trim_next, trim_before);
-        let end = action_end(source, inside)?;
+        let end = action_end(source, inside).map_err(|error| first_unknown_function(source, inside).unwrap_or(error))?;
         let body_end = if source[..end].ends_with(" -") {
             end - 2
         } else {
@@ -75,6 +75,23 @@ pub fn split(source: &str) -> Result<Vec<Piece>, TemplateError> {
     }
     push_text(&mut pieces, &source[at..], trim_next, false);
     Ok(pieces)
+}
+
+/// Go reads an action word by word, so a word that is no function is told about before the missing end.
+fn first_unknown_function(source: &str, from: usize) -> Option<TemplateError> {
+    let tokens = words(source, from, source.len()).ok()?;
+    let unknown = tokens.iter().find_map(|token| match &token.kind {
+        TokenKind::Word(word) if !is_keyword(word) && !super::funcs::is_known(word) => Some(word),
+        _ => None,
+    })?;
+    Some(TemplateError::Parse(format!("function {unknown:?} not defined")))
+}
+
+fn is_keyword(word: &str) -> bool {
+    matches!(
+        word,
+        "if" | "else" | "end" | "range" | "with" | "break" | "continue" | "true" | "false" | "nil" | "define" | "template" | "block"
+    )
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &str, trim_start: bool, trim_end: bool) {

@@ -18,7 +18,7 @@ use crate::stream::terminal;
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let client = &session.client;
     let name = &matches.args[0];
-    let (keys_text, detach_keys) = ran::detach_keys(session, matches)?;
+    let (keys_text, detach_keys) = ran::detach_keys(session, matches);
     let container = running(session, name)?;
     let mut config = container.config;
     ran::check_tty(!matches.on("no-stdin"), config.tty)?;
@@ -68,10 +68,10 @@ fn running(session: &Session, name: &str) -> Result<ContainerInspect, Failure> {
         .client
         .json(Request::get(format!("/containers/{name}/json")))?;
     let refusal = match &container.state {
-        state if !state.running => "cannot attach to a stopped container, start it first",
-        state if state.paused => "cannot attach to a paused container, unpause it first",
+        state if !state.running => "You cannot attach to a stopped container, start it first",
+        state if state.paused => "You cannot attach to a paused container, unpause it first",
         state if state.restarting => {
-            "cannot attach to a restarting container, wait until it is running"
+            "You cannot attach to a restarting container, wait until it is running"
         }
         _ => return Ok(container),
     };

@@ -1,9 +1,10 @@
 //! `create`, and how `run` creates.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 
 use wharf_api::container::{CreateRequest, CreateResponse};
+use wharf_spec::platform::Platform;
 
 use crate::client::ClientError;
 use crate::client::request::Request;
@@ -17,10 +18,12 @@ use crate::session::Session;
 /// `create`
 ///
 /// # Errors
-/// Exit code 1, as in Docker's client: only `run` tells 125 to 127 apart.
+/// Exit code 125 when the flags do not fit, 1 for all else: only `run` tells 126 and 127 apart.
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
-    let request = plan(session, matches)
-        .map_err(|failure| with_hint(session, "create", &failure.message, 125))?;
+    check_pull(matches).map_err(|failure| with_hint(session, "create", &failure.message, 125))?;
+    // A daemon that does not answer is told about before flags are looked at closely.
+    session.client.version()?;
+    let request = plan(session, matches).map_err(|failure| with_hint(session, "create", &failure.message, 125))?;
     let id = create(session, matches, &request)?;
     print::out_line(&id)
 }
@@ -61,59 +64,42 @@ pub fn with_hint(session: &Session, command: &str, message: &str, code: u8) -> F
 ///
 /// # Errors
 /// See [`Failure`]; the cidfile exists already.
-pub fn create(
-    session: &Session,
-    matches: &Matches,
-    request: &CreateRequest,
-) -> Result<String, Failure> {
-    let mut id_file = matches
-        .text("cidfile")
-        .filter(|path| !path.is_empty())
-        .map(open_id_file)
-        .transpose()?;
+pub fn create(session: &Session, matches: &Matches, request: &CreateRequest) -> Result<String, Failure> {
+    let id_file = matches.text("cidfile").filter(|path| !path.is_empty()).map(IdFile::create).transpose()?;
+    let name = image::reference::parse_any(&request.config.image)?;
     let quiet = matches.on("quiet");
-    let platform = matches
-        .text("platform")
-        .map(str::to_owned)
-        .or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok());
-    let platform = platform.unwrap_or_default();
-    let image_name = request.config.image.as_str();
-    if matches.text("pull") == Some("always") {
-        image::get::get(session, image_name, &platform, quiet)?;
+    let platform = platform(matches)?;
+    if let (Some(name), Some("always")) = (&name, matches.text("pull")) {
+        image::get::get(session, name, &platform, quiet)?;
     }
-    let response = match send(session, matches, request, &platform) {
-        Err(error)
-            if error.status() == Some(404) && is_missing_image(&error) && may_pull(matches) =>
-        {
+    let response = match (send(session, matches, request, &platform), name) {
+        (Err(error), Some(name)) if is_missing_image(&error) && may_pull(matches) => {
             if !quiet {
-                let name = image::reference::with_tag(image_name);
-                print::error_line(&format!("Unable to find image '{name}' locally"));
+                print::error_line(&format!("Unable to find image '{}' locally", name.familiar()));
             }
-            image::get::get(session, image_name, &platform, quiet)?;
-            send(session, matches, request, &platform)
+            image::get::get(session, &name, &platform, quiet)?;
+            send(session, matches, request, &platform)?
         }
-        other => other,
-    };
-    let response = match response {
-        Ok(response) => response,
-        Err(error) => {
-            if let Some((path, _)) = id_file.take() {
-                let _ = std::fs::remove_file(path);
-            }
-            return Err(error.into());
-        }
+        (result, _) => result?,
     };
     for warning in &response.warnings {
         print::error_line(&format!("WARNING: {warning}"));
     }
-    if let Some((path, mut file)) = id_file {
-        file.write_all(response.id.as_bytes()).map_err(|error| {
-            Failure::new(format!(
-                "failed to write the container ID to {path}: {error}"
-            ))
-        })?;
+    if let Some(file) = id_file {
+        file.write(&response.id)?;
     }
     Ok(response.id)
+}
+
+/// `--platform`, or else `DOCKER_DEFAULT_PLATFORM`; empty if neither is given.
+fn platform(matches: &Matches) -> Result<String, Failure> {
+    let given = matches.text("platform").map(str::to_owned);
+    let platform = given.or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok()).unwrap_or_default();
+    if !platform.is_empty() {
+        Platform::parse(&platform)
+            .map_err(|error| Failure::new(format!("error parsing specified platform: {error}")))?;
+    }
+    Ok(platform)
 }
 
 fn may_pull(matches: &Matches) -> bool {
@@ -121,7 +107,8 @@ fn may_pull(matches: &Matches) -> bool {
 }
 
 fn is_missing_image(error: &ClientError) -> bool {
-    error.to_string().to_lowercase().contains("no such image")
+    error.status() == Some(404)
+        && error.to_string().to_lowercase().contains("no such image")
 }
 
 fn send(
@@ -141,15 +128,41 @@ fn send(
     )
 }
 
-fn open_id_file(path: &str) -> Result<(String, std::fs::File), Failure> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(file) => Ok((path.to_owned(), file)),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Failure::new(format!(
-            "container ID file found, make sure the other container isn't running or delete {path}"
-        ))),
-        Err(error) => Err(Failure::new(format!(
-            "failed to create the container ID file: open {path}: {}",
-            errno_text(&error)
-        ))),
+/// `--cidfile`: made before the container, so that two of them never share one, and removed again if there is no
+/// container to name.
+struct IdFile {
+    path: String,
+    file: File,
+    written: bool,
+}
+
+impl IdFile {
+    fn create(path: &str) -> Result<IdFile, Failure> {
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(IdFile { path: path.to_owned(), file, written: false }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Failure::new(format!(
+                "container ID file found, make sure the other container isn't running or delete {path}"
+            ))),
+            Err(error) => Err(Failure::new(format!(
+                "failed to create the container ID file: open {path}: {}",
+                errno_text(&error)
+            ))),
+        }
+    }
+
+    fn write(mut self, id: &str) -> Result<(), Failure> {
+        self.file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::new(format!("failed to write the container ID ({id}) to file: {}", errno_text(&error)))
+        })?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if !self.written {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::stream::terminal;
 /// The command's exit code; 126 and 127 when it cannot be executed or is not there.
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let client = &session.client;
-    let (keys_text, detach_keys) = ran::detach_keys(session, matches)?;
+    let (keys_text, detach_keys) = ran::detach_keys(session, matches);
     let request = plan(matches, keys_text)?;
     // Told apart from a bad exec: no such container, or not running.
     let container = &matches.args[0];

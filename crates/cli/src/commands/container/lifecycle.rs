@@ -115,10 +115,11 @@ pub fn wait(session: &Session, matches: &Matches) -> Result<(), Failure> {
 /// The daemon refuses.
 pub fn rename(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let (old, new) = (matches.args[0].trim(), matches.args[1].trim());
-    if new.is_empty() {
-        return Err(Failure::new("new name cannot be blank"));
+    if old.is_empty() || new.is_empty() {
+        return Err(Failure::new("Error: Neither old nor new names may be empty"));
     }
-    Ok(session
+    session
         .client
-        .done(Request::post(format!("/containers/{old}/rename")).query("name", new))?)
+        .done(Request::post(format!("/containers/{old}/rename")).query("name", new))
+        .map_err(|error| Failure::new(format!("{error}\nError: failed to rename container named {old}")))
 }

@@ -30,6 +30,7 @@ const CONTAINERS: Listing = Listing {
         ("Mounts", "MOUNTS"),
         ("LocalVolumes", "LOCAL VOLUMES"),
         ("Networks", "NETWORKS"),
+        ("Platform", "PLATFORM"),
     ],
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
     quiet: "{{.ID}}",
@@ -141,6 +142,7 @@ fn row(container: &ContainerSummary, truncate: bool, now: Timestamp) -> Row {
         .with("Mounts", mounts.join(","))
         .with("Names", names(container, truncate))
         .with("Networks", networks.join(","))
+        .with("Platform", serde_json::Value::Null)
         .with("Ports", ports(&container.ports))
         .with("RunningFor", age::since_unix(container.created, now))
         .with("Size", sizes(container))

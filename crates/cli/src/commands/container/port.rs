@@ -47,10 +47,8 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
             lines.push((number, line));
         }
     }
-    if let (true, Some(wanted)) = (lines.is_empty(), &wanted) {
-        return Err(Failure::new(format!(
-            "no public port '{wanted}' published for {name}"
-        )));
+    if lines.is_empty() && wanted.is_some() {
+        return Err(Failure::new(format!("Error: No public port '{}' published for {name}", matches.args[1])));
     }
     lines.sort();
     let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
@@ -62,7 +60,8 @@ fn full_port(port: &str) -> Result<String, Failure> {
     match number.parse::<u16>() {
         Ok(number) => Ok(format!("{number}/{protocol}")),
         Err(_) => Err(Failure::new(format!(
-            "invalid port '{number}': invalid syntax"
+            "Error: invalid port ({number}): strconv.ParseUint: parsing {}: invalid syntax",
+            crate::flags::parse::quote(number)
         ))),
     }
 }

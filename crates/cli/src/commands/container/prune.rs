@@ -18,7 +18,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let question =
         "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?";
     if !matches.on("force") && !print::confirm(question)? {
-        return Err(Failure::new("container prune has been cancelled"));
+        return Ok(());
     }
     let (deleted, reclaimed) = prune(session, &filter::filters(matches).to_query())?;
     let mut out = String::new();

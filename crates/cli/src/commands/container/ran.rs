@@ -13,10 +13,7 @@ use crate::session::Session;
 use crate::stream::{detach_keys, signals, terminal};
 
 /// The detach keys as asked for: their text for the daemon, empty if nothing was asked for, and their bytes.
-///
-/// # Errors
-/// They are not keys.
-pub fn detach_keys(session: &Session, matches: &Matches) -> Result<(String, Vec<u8>), Failure> {
+pub fn detach_keys(session: &Session, matches: &Matches) -> (String, Vec<u8>) {
     let text = match matches.text("detach-keys") {
         Some(keys) if !keys.is_empty() => keys.to_owned(),
         _ => session.config().detach_keys.clone(),
@@ -26,14 +23,9 @@ pub fn detach_keys(session: &Session, matches: &Matches) -> Result<(String, Vec<
     } else {
         &text
     };
-    let bytes = detach_keys::parse(effective).map_err(|_| {
-        let shown = crate::flags::parse::quote(&text);
-        Failure::new(format!(
-            "invalid detach keys ({shown}): {}",
-            detach_keys::parse(&text).err().unwrap_or_default()
-        ))
-    })?;
-    Ok((text, bytes))
+    // What is no key sequence is the daemon's to refuse.
+    let bytes = detach_keys::parse(effective).unwrap_or_default();
+    (text, bytes)
 }
 
 /// A terminal is asked for and what we are given is none.

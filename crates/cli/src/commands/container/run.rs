@@ -26,7 +26,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     } else {
         ran::check_tty(request.config.attach_stdin, request.config.tty)?;
     }
-    let (keys_text, keys) = ran::detach_keys(session, matches)?;
+    let (keys_text, keys) = ran::detach_keys(session, matches);
     set_console_size(&mut request);
     let id =
         create::create(session, matches, &request).map_err(|failure| as_run(session, failure))?;

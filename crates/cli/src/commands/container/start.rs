@@ -42,7 +42,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "failed to start containers: {}",
+        "Error: failed to start containers: {}",
         failed.join(", ")
     )))
 }
@@ -56,7 +56,7 @@ fn start_attached(session: &Session, matches: &Matches, name: &str) -> Result<()
     config.attach_stdout = true;
     config.attach_stderr = true;
     ran::check_tty(matches.on("interactive"), config.tty)?;
-    let (keys_text, detach_keys) = ran::detach_keys(session, matches)?;
+    let (keys_text, detach_keys) = ran::detach_keys(session, matches);
     let id = &container.id;
     let resize = config.tty && terminal::stdout_is_terminal();
     // With a terminal the keys already reach the program.

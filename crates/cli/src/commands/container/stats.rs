@@ -50,7 +50,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let all = matches.on("all") || !matches.args.is_empty();
     if matches.on("no-stream") {
         let names = names(session, matches, all)?;
-        let rows = sample_all(session, &names, truncate);
+        let rows = sample_all(session, &names, truncate)?;
         report(session, matches, &rows)?;
         return print::out(&STATS.render(
             &format,
@@ -95,18 +95,21 @@ fn report(session: &Session, matches: &Matches, rows: &[(String, Row)]) -> Resul
 }
 
 /// One sample of each, asked for at the same time: the daemon takes its time to measure.
-fn sample_all(session: &Session, names: &[String], truncate: bool) -> Vec<(String, Row)> {
+fn sample_all(session: &Session, names: &[String], truncate: bool) -> Result<Vec<(String, Row)>, Failure> {
     let (sender, receiver) = channel();
-    let version = session.client.version_or_own().to_owned();
+    let version = session.client.version()?.to_owned();
     for name in names {
         spawn_reader(session, name, &version, false, sender.clone());
     }
     drop(sender);
     let mut samples: BTreeMap<String, Stats> = receiver.into_iter().collect();
-    names
-        .iter()
-        .filter_map(|name| Some((name.clone(), row(name, &samples.remove(name)?, truncate))))
-        .collect()
+    let mut rows = Vec::new();
+    for name in names {
+        if let Some(stats) = samples.remove(name) {
+            rows.push((name.clone(), row(name, &stats, truncate)));
+        }
+    }
+    Ok(rows)
 }
 
 fn follow(

@@ -1,19 +1,19 @@
 //! Getting an image that is not here.
 
 use super::progress::{self, To};
-use super::reference;
 use crate::client::request::Request;
 use crate::failure::Failure;
 use crate::hello;
 use crate::print;
 use crate::session::Session;
+use wharf_spec::reference::Reference;
 
 /// Asks the daemon to pull the image. When no registry can be asked and it is `hello-world`, the one that is built in
 /// is loaded, so that the first command anyone types works on a machine without a network.
 ///
 /// # Errors
 /// The registry or the daemon refuses.
-pub fn get(session: &Session, name: &str, platform: &str, quiet: bool) -> Result<(), Failure> {
+pub fn get(session: &Session, name: &Reference, platform: &str, quiet: bool) -> Result<(), Failure> {
     let result = pull(
         session,
         name,
@@ -33,14 +33,13 @@ pub fn get(session: &Session, name: &str, platform: &str, quiet: bool) -> Result
 ///
 /// # Errors
 /// The registry or the daemon refuses.
-pub fn pull(session: &Session, name: &str, platform: &str, to: To) -> Result<(), Failure> {
-    let (repository, tag) = reference::split(name);
-    let (repository, tag) = match repository.split_once('@') {
-        Some((repository, digest)) => (repository, digest),
-        None => (repository, if tag.is_empty() { "latest" } else { tag }),
+pub fn pull(session: &Session, name: &Reference, platform: &str, to: To) -> Result<(), Failure> {
+    let tag = match name.digest() {
+        Some(digest) => digest.as_str(),
+        None => name.tag().unwrap_or("latest"),
     };
     let request = Request::post("/images/create")
-        .query("fromImage", repository)
+        .query("fromImage", name.familiar_name())
         .query("tag", tag)
         .query_if(!platform.is_empty(), "platform", platform);
     let mut response = session.client.send(request)?;
@@ -49,8 +48,8 @@ pub fn pull(session: &Session, name: &str, platform: &str, to: To) -> Result<(),
     Ok(())
 }
 
-fn is_hello_world(name: &str) -> bool {
-    reference::with_tag(name) == "hello-world:latest"
+fn is_hello_world(name: &Reference) -> bool {
+    name.familiar() == "hello-world:latest"
 }
 
 /// A registry that was asked says so by the words of its refusal; everything else is that none could be.
@@ -90,9 +89,13 @@ mod tests {
         assert!(no_registry_answered(
             "Get \"https://registry-1.docker.io/v2/\": dial tcp: no such host"
         ));
-        assert!(
-            is_hello_world("hello-world") && is_hello_world("docker.io/library/hello-world:latest")
-        );
-        assert!(!is_hello_world("hello-world:linux") && !is_hello_world("me/hello-world"));
+        for (name, expected) in [
+            ("hello-world", true),
+            ("docker.io/library/hello-world:latest", true),
+            ("hello-world:linux", false),
+            ("me/hello-world", false),
+        ] {
+            assert_eq!(is_hello_world(&Reference::parse(name).expect("a name").or_latest()), expected, "{name}");
+        }
     }
 }

@@ -148,7 +148,7 @@ fn row(
         .with("Repository", repository.clone())
         .with(
             "SharedSize",
-            unknown(image.shared_size, size::decimal_short(image.shared_size)),
+            unknown(image.shared_size, size::decimal(size::as_float(image.shared_size))),
         )
         .with("Size", size::decimal_short(image.size))
         .with("Tag", tag.clone())
@@ -157,10 +157,10 @@ fn row(
             if image.shared_size == -1 {
                 "N/A".into()
             } else {
-                size::decimal_short(image.size - image.shared_size)
+                size::decimal(size::as_float(image.size - image.shared_size))
             },
         )
-        .with("VirtualSize", size::decimal_short(image.size))
+        .with("VirtualSize", size::decimal(size::as_float(image.size)))
 }
 
 fn created_since(created: i64, now: Timestamp) -> String {

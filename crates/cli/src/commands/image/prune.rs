@@ -25,7 +25,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     };
     let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
     if !matches.on("force") && !print::confirm(&question)? {
-        return Err(Failure::new("image prune has been cancelled"));
+        return Ok(());
     }
     let (deleted, reclaimed) = prune(session, all, filter::filters(matches))?;
     let mut out = String::new();

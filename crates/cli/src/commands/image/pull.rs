@@ -12,21 +12,22 @@ use crate::session::Session;
 /// # Errors
 /// The registry or the daemon refuses.
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
-    let name = &matches.args[0];
+    let name = reference::parse(&matches.args[0])?;
     if matches.on("all-tags") {
         return Err(Failure::new(
             "pulling all tags of a repository is not supported yet",
         ));
     }
     let (quiet, platform) = (matches.on("quiet"), matches.text_or_empty("platform"));
-    if !quiet && reference::split(name).1.is_empty() && !name.contains('@') {
+    if !quiet && name.is_name_only() {
         print::out_line("Using default tag: latest")?;
     }
+    let name = name.or_latest();
     get::pull(
         session,
-        name,
+        &name,
         platform,
         if quiet { To::Nowhere } else { To::Stdout },
     )?;
-    print::out_line(&reference::canonical(name))
+    print::out_line(&name.to_string())
 }

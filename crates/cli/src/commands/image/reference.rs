@@ -1,52 +1,35 @@
-//! Image names as people write them. The daemon parses them; here only what is printed and sent apart.
+//! Image names as people write them, checked before the daemon is asked.
 
-/// A name without the parts that are understood: `docker.io/library/busybox` is `busybox`.
-pub fn familiar(name: &str) -> &str {
-    let name = name
-        .strip_prefix("index.docker.io/")
-        .or_else(|| name.strip_prefix("docker.io/"))
-        .unwrap_or(name);
-    match name.strip_prefix("library/") {
-        Some(rest) if !rest.contains('/') => rest,
-        _ => name,
+use wharf_spec::reference::{AnyReference, Reference};
+
+use crate::failure::Failure;
+
+/// A name, in full.
+///
+/// # Errors
+/// Docker's text for what is no name.
+pub fn parse(name: &str) -> Result<Reference, Failure> {
+    Reference::parse(name).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// A name that may also be an ID: the name with the tag that is understood, or `None` for an ID.
+///
+/// # Errors
+/// Docker's text for what is neither.
+pub fn parse_any(name: &str) -> Result<Option<Reference>, Failure> {
+    match AnyReference::parse(name) {
+        Ok(AnyReference::Named(reference)) => Ok(Some(reference.or_latest())),
+        Ok(AnyReference::Id(_)) => Ok(None),
+        Err(error) => Err(Failure::new(error.to_string())),
     }
 }
 
-/// A name with the tag that is understood when there is neither tag nor digest.
-pub fn with_tag(name: &str) -> String {
-    let name = familiar(name);
-    let (repository, tag) = split(name);
-    if tag.is_empty() && !name.contains('@') {
-        format!("{repository}:latest")
-    } else {
-        name.to_owned()
-    }
-}
-
-/// Repository and tag. A digest stays with the repository.
+/// Repository and tag of a name that the daemon gave, as text. A digest stays with the repository.
 pub fn split(name: &str) -> (&str, &str) {
     let last = name.rfind('/').map_or(0, |i| i + 1);
-    match name[last..]
-        .find('@')
-        .map_or(&name[last..], |i| &name[last..last + i])
-        .rfind(':')
-    {
+    match name[last..].rfind(':') {
         Some(i) if !name.contains('@') => (&name[..last + i], &name[last + i + 1..]),
         _ => (name, ""),
-    }
-}
-
-/// A name in full, as `pull` prints it at the end.
-pub fn canonical(name: &str) -> String {
-    let tagged = with_tag(name);
-    let first = tagged.split('/').next().unwrap_or_default();
-    let has_host = tagged.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    if has_host {
-        tagged
-    } else if tagged.contains('/') {
-        format!("docker.io/{tagged}")
-    } else {
-        format!("docker.io/library/{tagged}")
     }
 }
 
@@ -55,38 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_short_and_in_full() {
-        for (given, tagged, full) in [
-            (
-                "busybox",
-                "busybox:latest",
-                "docker.io/library/busybox:latest",
-            ),
-            (
-                "docker.io/library/busybox:1",
-                "busybox:1",
-                "docker.io/library/busybox:1",
-            ),
-            ("me/app", "me/app:latest", "docker.io/me/app:latest"),
-            (
-                "host:5000/app",
-                "host:5000/app:latest",
-                "host:5000/app:latest",
-            ),
-            ("localhost/app:2", "localhost/app:2", "localhost/app:2"),
-            (
-                "app@sha256:00",
-                "app@sha256:00",
-                "docker.io/library/app@sha256:00",
-            ),
+    fn the_last_colon_begins_the_tag_unless_it_is_a_port() {
+        for (given, expected) in [
+            ("busybox:1", ("busybox", "1")),
+            ("host:5000/app", ("host:5000/app", "")),
+            ("host:5000/app:1", ("host:5000/app", "1")),
+            ("<none>:<none>", ("<none>", "<none>")),
+            ("app@sha256:00", ("app@sha256:00", "")),
         ] {
-            assert_eq!(
-                (with_tag(given).as_str(), canonical(given).as_str()),
-                (tagged, full),
-                "{given}"
-            );
+            assert_eq!(split(given), expected, "{given}");
         }
-        assert_eq!(split("host:5000/app"), ("host:5000/app", ""));
-        assert_eq!(split("host:5000/app:1"), ("host:5000/app", "1"));
     }
 }

@@ -100,9 +100,7 @@ impl Target {
             )));
         }
         if path.is_dir() {
-            return Err(failed(format!(
-                "invalid output path: \"{output}\" must be a regular file"
-            )));
+            return Err(failed("cannot write to a directory".into()));
         }
         // What is no regular file (a device, a pipe) is written to as it is.
         let is_special = path.exists() && !path.is_file();

@@ -159,7 +159,7 @@ fn verbose(usage: &DiskUsage) -> Result<String, Failure> {
                 .map(|record| record.size)
                 .sum()
         )),
-        cache_table(usage)?,
+        cache_table(usage, now)?,
     ))
 }
 
@@ -194,10 +194,10 @@ fn image_table(usage: &DiskUsage, now: Timestamp) -> Result<String, Failure> {
                 .with("ID", short_id(&image.id))
                 .with("Created", age::since_unix(image.created, now))
                 .with("Size", decimal_short(image.size))
-                .with("Shared", decimal_short(image.shared_size.max(0)))
+                .with("Shared", decimal(as_float(image.shared_size.max(0))))
                 .with(
                     "Unique",
-                    decimal_short(image.size - image.shared_size.max(0)),
+                    decimal(as_float(image.size - image.shared_size.max(0))),
                 )
                 .with("Containers", image.containers.max(0).to_string())
         })
@@ -288,7 +288,7 @@ fn volume_table(usage: &DiskUsage) -> Result<String, Failure> {
     )
 }
 
-fn cache_table(usage: &DiskUsage) -> Result<String, Failure> {
+fn cache_table(usage: &DiskUsage, now: Timestamp) -> Result<String, Failure> {
     let rows: Vec<Row> = usage
         .build_cache
         .iter()
@@ -298,6 +298,8 @@ fn cache_table(usage: &DiskUsage) -> Result<String, Failure> {
                 .with("ID", record.id.chars().take(12).collect::<String>())
                 .with("Type", record.kind.clone())
                 .with("Size", decimal(as_float(record.size)))
+                .with("Created", moment(&record.created_at, now))
+                .with("Used", record.last_used_at.as_deref().map_or(String::new(), |at| moment(at, now)))
                 .with("Usage", record.usage_count.to_string())
                 .with("Shared", record.shared.to_string())
         })
@@ -307,10 +309,17 @@ fn cache_table(usage: &DiskUsage) -> Result<String, Failure> {
             ("ID", "CACHE ID"),
             ("Type", "CACHE TYPE"),
             ("Size", "SIZE"),
+            ("Created", "CREATED"),
+            ("Used", "LAST USED"),
             ("Usage", "USAGE"),
             ("Shared", "SHARED"),
         ],
-        "{{.ID}}\t{{.Type}}\t{{.Size}}\t{{.Usage}}\t{{.Shared}}",
+        "{{.ID}}\t{{.Type}}\t{{.Size}}\t{{.Created}}\t{{.Used}}\t{{.Usage}}\t{{.Shared}}",
         &rows,
     )
+}
+
+/// How long ago an RFC 3339 time was.
+fn moment(text: &str, now: Timestamp) -> String {
+    text.parse().map_or(String::new(), |at| age::since(at, now))
 }

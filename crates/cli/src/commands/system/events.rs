@@ -27,7 +27,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let template = template.transpose().map_err(|error| {
         Failure::with_code(
             64,
-            format!("Error parsing format: template parsing error: {error}"),
+            format!("Error parsing format: {error}"),
         )
     })?;
     let filters = filter::filters(matches);
@@ -35,9 +35,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         Request::get("/events").query_if(!filters.is_empty(), "filters", filters.to_query());
     for name in ["since", "until"] {
         if let Some(text) = matches.text(name).filter(|text| !text.is_empty()) {
-            let at = moment::parse(text, Timestamp::now()).map_err(|reason| {
-                Failure::new(format!("invalid value for \"{name}\": {reason}"))
-            })?;
+            let at = moment::parse(text, Timestamp::now()).map_err(Failure::new)?;
             request = request.query(name, at);
         }
     }

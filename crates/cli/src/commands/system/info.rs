@@ -72,8 +72,13 @@ fn formatted(
         }
         map.insert("ClientInfo".into(), client);
     }
-    let text = template.render(&Data::row(&value, "system.dockerInfo"));
-    print::out(&(text.map_err(|error| Failure::new(error.to_string()))? + "\n"))?;
+    match template.render(&Data::row(&value, "system.dockerInfo")) {
+        Ok(text) => print::out_line(&text)?,
+        Err(error) => {
+            print::out_line("")?;
+            return Err(Failure::new(error.to_string()));
+        }
+    }
     errors.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -20,7 +20,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         ));
     }
     if !matches.on("force") && !print::confirm(&question(matches, all, volumes))? {
-        return Err(Failure::new("system prune has been cancelled"));
+        return Ok(());
     }
     let query = filters.to_query();
     let mut reclaimed = 0;

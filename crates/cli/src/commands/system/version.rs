@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::flags::parse::Matches;
 use crate::print;
 use crate::session::Session;
-use crate::template::{Data, Template};
+use crate::template::{Data, Template, TemplateError};
 use crate::text::table::{Layout, align};
 
 /// `version`
@@ -22,19 +22,31 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         "json" => "{{json .}}",
         format => format,
     };
-    let text = if format.is_empty() {
-        text(session, server.as_ref().ok())
+    if format.is_empty() {
+        print::out(&text(session, server.as_ref().ok()))?;
     } else {
-        let template = Template::parse(format)
-            .map_err(|error| Failure::with_code(64, format!("template parsing error: {error}")))?;
-        let value = value(session, server.as_ref().ok());
-        template
-            .render(&Data::row(&value, "command.versionInfo"))
-            .map_err(|error| Failure::new(error.to_string()))?
-            + "\n"
-    };
-    print::out(&text)?;
+        print::out_line(&formatted(session, format, server.as_ref().ok())?)?;
+    }
     server.map(drop).map_err(Failure::from)
+}
+
+fn formatted(session: &Session, format: &str, server: Option<&Version>) -> Result<String, Failure> {
+    // This template has a name of its own in Docker's client.
+    let named = |error: &TemplateError| {
+        error.to_string().replacen("template: :", "template: version:", 1).replacen("executing \"\"", "executing \"version\"", 1)
+    };
+    let template = Template::parse(format)
+        .map_err(|error| Failure::with_code(64, format!("template parsing error: {}", named(&error))))?;
+    let value = value(session, server);
+    let renamed = |parent: Option<&str>, name: &str| {
+        let map = value.get(parent.filter(|parent| !parent.is_empty())?)?.as_object()?;
+        map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+    };
+    let rendered = template.render(&Data::row(&value, "system.versionInfo").with_absent(&renamed));
+    rendered.or_else(|error| {
+        print::out_line("")?;
+        Err(Failure::new(named(&error)))
+    })
 }
 
 /// The Go names of the machine's architecture, as the daemon uses them.
