@@ -31,13 +31,20 @@ impl Session {
     pub fn new(program: &'static str, path: String, globals: &Matches) -> Result<Session, Failure> {
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(level) = globals.text("log-level")
-            && !matches!(level, "debug" | "info" | "warn" | "error" | "fatal" | "panic" | "trace" | "warning")
+            && !matches!(
+                level,
+                "debug" | "info" | "warn" | "error" | "fatal" | "panic" | "trace" | "warning"
+            )
         {
-            return Err(Failure::new(format!("Unable to parse logging level: {level}")));
+            return Err(Failure::new(format!(
+                "Unable to parse logging level: {level}"
+            )));
         }
         let hosts = globals.list("host");
         if hosts.len() > 1 {
-            return Err(Failure::new("Failed to initialize: unable to resolve docker endpoint: Specify only one -H"));
+            return Err(Failure::new(
+                "Failed to initialize: unable to resolve docker endpoint: Specify only one -H",
+            ));
         }
         let given = hosts.first().cloned().or_else(|| env("DOCKER_HOST"));
         let is_default = given.is_none();

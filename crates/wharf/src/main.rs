@@ -22,6 +22,12 @@ fn main() -> ExitCode {
         Role::Dockerd => wharf_server::daemon::main("dockerd", args.into_iter()),
         // The flags follow the word.
         Role::Daemon => wharf_server::daemon::main("wharf daemon", args.into_iter().skip(1)),
+        Role::DetachedDaemon => {
+            // A session of its own, so that the terminal the client was started in can go. It fails only for the
+            // leader of a process group, which has what it asks for.
+            let _ = rustix::process::setsid();
+            wharf_server::daemon::main("wharf daemon", args.into_iter().skip(1))
+        }
         Role::Spawner => wharf_runtime::spawner::main(),
     }
 }

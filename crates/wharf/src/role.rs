@@ -15,6 +15,8 @@ pub enum Role {
     Dockerd,
     /// The daemon, invoked as `wharf daemon`: the flags follow the word.
     Daemon,
+    /// The daemon in a session of its own, as the client starts it when none answers.
+    DetachedDaemon,
     /// The process that forks monitors, invoked as `wharf spawner` by the daemon.
     Spawner,
 }
@@ -31,6 +33,7 @@ impl Role {
         }
         match first.and_then(OsStr::to_str) {
             Some("daemon") => Role::Daemon,
+            Some(wharf_cli::autostart::DETACHED_DAEMON) => Role::DetachedDaemon,
             Some("spawner") => Role::Spawner,
             _ => Role::Cli { name: "wharf" },
         }

@@ -215,7 +215,10 @@ impl Client {
         let head = read_head(&mut reader)?;
         if head.status != 101 && head.status != 200 {
             // Docker's client does not look at what the daemon says here.
-            return Err(ClientError::Malformed(format!("unable to upgrade to tcp, received {}", head.status)));
+            return Err(ClientError::Malformed(format!(
+                "unable to upgrade to tcp, received {}",
+                head.status
+            )));
         }
         Ok(Hijacked {
             head,

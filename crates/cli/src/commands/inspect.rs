@@ -158,7 +158,14 @@ fn inspect(
         }
     }
     let out = match &template {
-        None if format == "json" => format!("[{}]\n", found.iter().map(|text| text.trim()).collect::<Vec<_>>().join(",")),
+        None if format == "json" => format!(
+            "[{}]\n",
+            found
+                .iter()
+                .map(|text| text.trim())
+                .collect::<Vec<_>>()
+                .join(",")
+        ),
         None => json::indent(&format!("[{}]", found.join(","))) + "\n",
         Some(template) => {
             let mut out = String::new();
@@ -229,8 +236,11 @@ fn absent(root: &Value, parent: Option<&str>, name: &str) -> Option<Value> {
         Some(parent) => root.get(parent),
         None => None,
     };
-    let renamed = object.and_then(Value::as_object).and_then(|map| map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
-    if let Some((_, value)) = renamed.filter(|_| name.starts_with(|c: char| c.is_ascii_uppercase())) {
+    let renamed = object
+        .and_then(Value::as_object)
+        .and_then(|map| map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
+    if let Some((_, value)) = renamed.filter(|_| name.starts_with(|c: char| c.is_ascii_uppercase()))
+    {
         return Some(value.clone());
     }
     ABSENT

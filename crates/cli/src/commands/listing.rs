@@ -108,7 +108,8 @@ impl Listing {
     /// Whether the template that will be used names the field.
     pub fn uses(&self, format: &str, field: &str) -> bool {
         let (Form::Table(source) | Form::Plain(source)) = self.form(format, false);
-        source.contains(&format!(".{field}")) || (source.contains("{{json .}}") && format.trim() != "json")
+        source.contains(&format!(".{field}"))
+            || (source.contains("{{json .}}") && format.trim() != "json")
     }
 
     fn form(&self, format: &str, quiet: bool) -> Form {
@@ -152,7 +153,9 @@ impl Listing {
             )),
             _ => None,
         };
-        let data = Data::row(&fields, self.type_name).with_method(&method).with_escaped_json();
+        let data = Data::row(&fields, self.type_name)
+            .with_method(&method)
+            .with_escaped_json();
         template
             .render(&data)
             .map_err(|error| Failure::new(format!("failed to execute template: {error}")))

@@ -211,7 +211,11 @@ fn call(
         return print::out(&help::command(program, path, command));
     }
     parse::check_arity(command.arity, matches.args.len()).map_err(|reason| {
-        let verb = if matches!(command.arity, Arity::AtLeast(_)) { "See" } else { "Run" };
+        let verb = if matches!(command.arity, Arity::AtLeast(_)) {
+            "See"
+        } else {
+            "Run"
+        };
         Failure::new(format!(
             "{program}: '{name}' {reason}\n\n{usage}\n\n{verb} '{name} --help' for more information"
         ))

@@ -83,9 +83,10 @@ fn container_config(
         entrypoint: matches
             .given("entrypoint")
             .then(|| vec![text("entrypoint")]),
-        labels: Some(
-            keys_values::labels(matches.list("label-file"), matches.list("label"))?,
-        ),
+        labels: Some(keys_values::labels(
+            matches.list("label-file"),
+            matches.list("label"),
+        )?),
         stop_signal: text("stop-signal"),
         stop_timeout: matches.int("stop-timeout"),
         ..Config::default()

@@ -25,8 +25,9 @@ pub fn parse(publish: &[String], expose: &[String]) -> Result<Ports, String> {
     }
     for value in expose {
         let (range, protocol) = split_protocol(value);
-        let (first, last) = parse_range(range)
-            .map_err(|reason| format!("invalid range format for --expose: {value}, error: {reason}"))?;
+        let (first, last) = parse_range(range).map_err(|reason| {
+            format!("invalid range format for --expose: {value}, error: {reason}")
+        })?;
         for port in first..=last {
             ports.exposed.insert(format!("{port}/{protocol}"), Empty {});
         }
@@ -137,8 +138,15 @@ fn parse_range(text: &str) -> Result<(u16, u16), String> {
     let port = |text: &str| {
         text.parse::<u16>().map_err(|_| {
             let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-            let what = if is_number { "value out of range" } else { "invalid syntax" };
-            format!("strconv.ParseUint: parsing {}: {what}", crate::flags::parse::quote(text))
+            let what = if is_number {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
+            format!(
+                "strconv.ParseUint: parsing {}: {what}",
+                crate::flags::parse::quote(text)
+            )
         })
     };
     let (first, last) = match text.split_once('-') {

@@ -36,7 +36,8 @@ impl<'a> Data<'a> {
             type_name: None,
             method: None,
             absent: None,
-            headers: false, escaped_json: false,
+            headers: false,
+            escaped_json: false,
         }
     }
 
@@ -47,7 +48,8 @@ impl<'a> Data<'a> {
             type_name: Some(type_name),
             method: None,
             absent: None,
-            headers: false, escaped_json: false,
+            headers: false,
+            escaped_json: false,
         }
     }
 
@@ -295,7 +297,9 @@ impl State<'_> {
         if self.data.headers && funcs::keeps_headers(name) {
             return Ok(arguments.into_iter().next().unwrap_or_default());
         }
-        if let ("json", [root @ Value::Object(_)], true) = (name, arguments.as_slice(), self.data.escaped_json) {
+        if let ("json", [root @ Value::Object(_)], true) =
+            (name, arguments.as_slice(), self.data.escaped_json)
+        {
             return Ok(wharf_api::gojson::to_string(root).into());
         }
         funcs::call(name, &arguments).map_err(|reason| {

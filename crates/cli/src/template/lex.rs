@@ -60,7 +60,8 @@ pub fn split(source: &str) -> Result<Vec<Piece>, TemplateError> {
             inside += 1;
         }
         push_text(&mut pieces, &source[at..open], trim_next, trim_before);
-        let end = action_end(source, inside).map_err(|error| first_unknown_function(source, inside).unwrap_or(error))?;
+        let end = action_end(source, inside)
+            .map_err(|error| first_unknown_function(source, inside).unwrap_or(error))?;
         let body_end = if source[..end].ends_with(" -") {
             end - 2
         } else {
@@ -84,13 +85,26 @@ fn first_unknown_function(source: &str, from: usize) -> Option<TemplateError> {
         TokenKind::Word(word) if !is_keyword(word) && !super::funcs::is_known(word) => Some(word),
         _ => None,
     })?;
-    Some(TemplateError::Parse(format!("function {unknown:?} not defined")))
+    Some(TemplateError::Parse(format!(
+        "function {unknown:?} not defined"
+    )))
 }
 
 fn is_keyword(word: &str) -> bool {
     matches!(
         word,
-        "if" | "else" | "end" | "range" | "with" | "break" | "continue" | "true" | "false" | "nil" | "define" | "template" | "block"
+        "if" | "else"
+            | "end"
+            | "range"
+            | "with"
+            | "break"
+            | "continue"
+            | "true"
+            | "false"
+            | "nil"
+            | "define"
+            | "template"
+            | "block"
     )
 }
 

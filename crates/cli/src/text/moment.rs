@@ -45,7 +45,10 @@ pub fn parse(text: &str, now: Timestamp) -> Result<String, String> {
     });
     match parsed.and_then(|at| at.to_zoned(zone).ok()) {
         Some(at) => Ok(shown(at.timestamp().as_nanosecond())),
-        None => Err(format!("failed to parse value as time or duration: {}", crate::flags::parse::quote(text))),
+        None => Err(format!(
+            "failed to parse value as time or duration: {}",
+            crate::flags::parse::quote(text)
+        )),
     }
 }
 

@@ -23,7 +23,8 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     check_pull(matches).map_err(|failure| with_hint(session, "create", &failure.message, 125))?;
     // A daemon that does not answer is told about before flags are looked at closely.
     session.client.version()?;
-    let request = plan(session, matches).map_err(|failure| with_hint(session, "create", &failure.message, 125))?;
+    let request = plan(session, matches)
+        .map_err(|failure| with_hint(session, "create", &failure.message, 125))?;
     let id = create(session, matches, &request)?;
     print::out_line(&id)
 }
@@ -64,8 +65,16 @@ pub fn with_hint(session: &Session, command: &str, message: &str, code: u8) -> F
 ///
 /// # Errors
 /// See [`Failure`]; the cidfile exists already.
-pub fn create(session: &Session, matches: &Matches, request: &CreateRequest) -> Result<String, Failure> {
-    let id_file = matches.text("cidfile").filter(|path| !path.is_empty()).map(IdFile::create).transpose()?;
+pub fn create(
+    session: &Session,
+    matches: &Matches,
+    request: &CreateRequest,
+) -> Result<String, Failure> {
+    let id_file = matches
+        .text("cidfile")
+        .filter(|path| !path.is_empty())
+        .map(IdFile::create)
+        .transpose()?;
     let name = image::reference::parse_any(&request.config.image)?;
     let quiet = matches.on("quiet");
     let platform = platform(matches)?;
@@ -75,7 +84,10 @@ pub fn create(session: &Session, matches: &Matches, request: &CreateRequest) -> 
     let response = match (send(session, matches, request, &platform), name) {
         (Err(error), Some(name)) if is_missing_image(&error) && may_pull(matches) => {
             if !quiet {
-                print::error_line(&format!("Unable to find image '{}' locally", name.familiar()));
+                print::error_line(&format!(
+                    "Unable to find image '{}' locally",
+                    name.familiar()
+                ));
             }
             image::get::get(session, &name, &platform, quiet)?;
             send(session, matches, request, &platform)?
@@ -94,7 +106,9 @@ pub fn create(session: &Session, matches: &Matches, request: &CreateRequest) -> 
 /// `--platform`, or else `DOCKER_DEFAULT_PLATFORM`; empty if neither is given.
 fn platform(matches: &Matches) -> Result<String, Failure> {
     let given = matches.text("platform").map(str::to_owned);
-    let platform = given.or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok()).unwrap_or_default();
+    let platform = given
+        .or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok())
+        .unwrap_or_default();
     if !platform.is_empty() {
         Platform::parse(&platform)
             .map_err(|error| Failure::new(format!("error parsing specified platform: {error}")))?;
@@ -107,8 +121,7 @@ fn may_pull(matches: &Matches) -> bool {
 }
 
 fn is_missing_image(error: &ClientError) -> bool {
-    error.status() == Some(404)
-        && error.to_string().to_lowercase().contains("no such image")
+    error.status() == Some(404) && error.to_string().to_lowercase().contains("no such image")
 }
 
 fn send(
@@ -139,7 +152,11 @@ struct IdFile {
 impl IdFile {
     fn create(path: &str) -> Result<IdFile, Failure> {
         match OpenOptions::new().write(true).create_new(true).open(path) {
-            Ok(file) => Ok(IdFile { path: path.to_owned(), file, written: false }),
+            Ok(file) => Ok(IdFile {
+                path: path.to_owned(),
+                file,
+                written: false,
+            }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Failure::new(format!(
                 "container ID file found, make sure the other container isn't running or delete {path}"
             ))),
@@ -152,7 +169,10 @@ impl IdFile {
 
     fn write(mut self, id: &str) -> Result<(), Failure> {
         self.file.write_all(id.as_bytes()).map_err(|error| {
-            Failure::new(format!("failed to write the container ID ({id}) to file: {}", errno_text(&error)))
+            Failure::new(format!(
+                "failed to write the container ID ({id}) to file: {}",
+                errno_text(&error)
+            ))
         })?;
         self.written = true;
         Ok(())

@@ -116,10 +116,16 @@ pub fn wait(session: &Session, matches: &Matches) -> Result<(), Failure> {
 pub fn rename(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let (old, new) = (matches.args[0].trim(), matches.args[1].trim());
     if old.is_empty() || new.is_empty() {
-        return Err(Failure::new("Error: Neither old nor new names may be empty"));
+        return Err(Failure::new(
+            "Error: Neither old nor new names may be empty",
+        ));
     }
     session
         .client
         .done(Request::post(format!("/containers/{old}/rename")).query("name", new))
-        .map_err(|error| Failure::new(format!("{error}\nError: failed to rename container named {old}")))
+        .map_err(|error| {
+            Failure::new(format!(
+                "{error}\nError: failed to rename container named {old}"
+            ))
+        })
 }

@@ -48,7 +48,10 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         }
     }
     if lines.is_empty() && wanted.is_some() {
-        return Err(Failure::new(format!("Error: No public port '{}' published for {name}", matches.args[1])));
+        return Err(Failure::new(format!(
+            "Error: No public port '{}' published for {name}",
+            matches.args[1]
+        )));
     }
     lines.sort();
     let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();

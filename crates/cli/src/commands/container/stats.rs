@@ -95,7 +95,11 @@ fn report(session: &Session, matches: &Matches, rows: &[(String, Row)]) -> Resul
 }
 
 /// One sample of each, asked for at the same time: the daemon takes its time to measure.
-fn sample_all(session: &Session, names: &[String], truncate: bool) -> Result<Vec<(String, Row)>, Failure> {
+fn sample_all(
+    session: &Session,
+    names: &[String],
+    truncate: bool,
+) -> Result<Vec<(String, Row)>, Failure> {
     let (sender, receiver) = channel();
     let version = session.client.version()?.to_owned();
     for name in names {

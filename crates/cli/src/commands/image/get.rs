@@ -13,7 +13,12 @@ use wharf_spec::reference::Reference;
 ///
 /// # Errors
 /// The registry or the daemon refuses.
-pub fn get(session: &Session, name: &Reference, platform: &str, quiet: bool) -> Result<(), Failure> {
+pub fn get(
+    session: &Session,
+    name: &Reference,
+    platform: &str,
+    quiet: bool,
+) -> Result<(), Failure> {
     let result = pull(
         session,
         name,
@@ -95,7 +100,11 @@ mod tests {
             ("hello-world:linux", false),
             ("me/hello-world", false),
         ] {
-            assert_eq!(is_hello_world(&Reference::parse(name).expect("a name").or_latest()), expected, "{name}");
+            assert_eq!(
+                is_hello_world(&Reference::parse(name).expect("a name").or_latest()),
+                expected,
+                "{name}"
+            );
         }
     }
 }

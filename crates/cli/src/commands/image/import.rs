@@ -6,12 +6,12 @@ use std::io::{Read, empty, stdin};
 use super::load::upload_bar;
 use super::progress::{self, To};
 use super::reference;
-use wharf_spec::reference::Reference;
 use crate::client::request::Request;
 use crate::failure::{Failure, errno_text};
 use crate::flags::parse::Matches;
 use crate::session::Session;
 use crate::stream::terminal;
+use wharf_spec::reference::Reference;
 
 /// `import`
 ///
@@ -20,9 +20,18 @@ use crate::stream::terminal;
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let source = matches.args[0].as_str();
     let target = matches.args.get(1).map_or("", String::as_str);
-    let target = (!target.is_empty()).then(|| reference::parse(target)).transpose()?;
-    let repository = target.as_ref().map(Reference::familiar_name).unwrap_or_default();
-    let tag = target.as_ref().and_then(Reference::tag).unwrap_or_default().to_owned();
+    let target = (!target.is_empty())
+        .then(|| reference::parse(target))
+        .transpose()?;
+    let repository = target
+        .as_ref()
+        .map(Reference::familiar_name)
+        .unwrap_or_default();
+    let tag = target
+        .as_ref()
+        .and_then(Reference::tag)
+        .unwrap_or_default()
+        .to_owned();
     let (mut input, from, length): (Box<dyn Read>, &str, u64) = if source == "-" {
         (Box::new(stdin().lock()), "-", 0)
     } else if source.starts_with("http://") || source.starts_with("https://") {

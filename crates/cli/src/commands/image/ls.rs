@@ -148,7 +148,10 @@ fn row(
         .with("Repository", repository.clone())
         .with(
             "SharedSize",
-            unknown(image.shared_size, size::decimal(size::as_float(image.shared_size))),
+            unknown(
+                image.shared_size,
+                size::decimal(size::as_float(image.shared_size)),
+            ),
         )
         .with("Size", size::decimal_short(image.size))
         .with("Tag", tag.clone())

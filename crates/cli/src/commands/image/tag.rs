@@ -14,10 +14,15 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let (source, target) = (&matches.args[0], &matches.args[1]);
     let reference = reference::parse(target).map_err(|failure| {
         let shown = crate::flags::parse::quote(target);
-        Failure::new(format!("Error parsing reference: {shown} is not a valid repository/tag: {}", failure.message))
+        Failure::new(format!(
+            "Error parsing reference: {shown} is not a valid repository/tag: {}",
+            failure.message
+        ))
     })?;
     if reference.digest().is_some() {
-        return Err(Failure::new("refusing to create a tag with a digest reference"));
+        return Err(Failure::new(
+            "refusing to create a tag with a digest reference",
+        ));
     }
     let reference = reference.or_latest();
     let request = Request::post(format!("/images/{source}/tag"))

@@ -299,7 +299,13 @@ fn cache_table(usage: &DiskUsage, now: Timestamp) -> Result<String, Failure> {
                 .with("Type", record.kind.clone())
                 .with("Size", decimal(as_float(record.size)))
                 .with("Created", moment(&record.created_at, now))
-                .with("Used", record.last_used_at.as_deref().map_or(String::new(), |at| moment(at, now)))
+                .with(
+                    "Used",
+                    record
+                        .last_used_at
+                        .as_deref()
+                        .map_or(String::new(), |at| moment(at, now)),
+                )
                 .with("Usage", record.usage_count.to_string())
                 .with("Shared", record.shared.to_string())
         })

@@ -24,12 +24,9 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         "json" => Some(Template::parse("{{json .}}")),
         format => Some(Template::parse(format)),
     };
-    let template = template.transpose().map_err(|error| {
-        Failure::with_code(
-            64,
-            format!("Error parsing format: {error}"),
-        )
-    })?;
+    let template = template
+        .transpose()
+        .map_err(|error| Failure::with_code(64, format!("Error parsing format: {error}")))?;
     let filters = filter::filters(matches);
     let mut request =
         Request::get("/events").query_if(!filters.is_empty(), "filters", filters.to_query());

@@ -33,14 +33,22 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
 fn formatted(session: &Session, format: &str, server: Option<&Version>) -> Result<String, Failure> {
     // This template has a name of its own in Docker's client.
     let named = |error: &TemplateError| {
-        error.to_string().replacen("template: :", "template: version:", 1).replacen("executing \"\"", "executing \"version\"", 1)
+        error
+            .to_string()
+            .replacen("template: :", "template: version:", 1)
+            .replacen("executing \"\"", "executing \"version\"", 1)
     };
-    let template = Template::parse(format)
-        .map_err(|error| Failure::with_code(64, format!("template parsing error: {}", named(&error))))?;
+    let template = Template::parse(format).map_err(|error| {
+        Failure::with_code(64, format!("template parsing error: {}", named(&error)))
+    })?;
     let value = value(session, server);
     let renamed = |parent: Option<&str>, name: &str| {
-        let map = value.get(parent.filter(|parent| !parent.is_empty())?)?.as_object()?;
-        map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+        let map = value
+            .get(parent.filter(|parent| !parent.is_empty())?)?
+            .as_object()?;
+        map.iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.clone())
     };
     let rendered = template.render(&Data::row(&value, "system.versionInfo").with_absent(&renamed));
     rendered.or_else(|error| {
