@@ -99,7 +99,7 @@ mod tests {
         );
         assert_eq!(
             plan_release(&layers, Some(&top.chain), |id| *id == left.chain),
-            [top.chain.clone()]
+            std::slice::from_ref(&top.chain)
         );
         assert_eq!(plan_release(&layers, None, nothing), []);
     }

@@ -10,7 +10,7 @@ use tar::EntryType;
 
 /// Loads one layer and gives its directory.
 fn unpack(workshop: &Workshop, layer: Vec<u8>) -> Result<PathBuf, wharf_store::StoreError> {
-    let image = docker_archive(&[layer.clone()], "x:y");
+    let image = docker_archive(std::slice::from_ref(&layer), "x:y");
     workshop.load(&image.archive)?;
     let record = workshop.store.image("x:y")?;
     let (_, data) = workshop.store.image_graph_driver(&record);

@@ -16,4 +16,3 @@ pub mod seccomp;
 pub mod signal;
 pub mod signal_watch;
 pub mod tty;
-pub mod xattr;

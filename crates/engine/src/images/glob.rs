@@ -29,8 +29,11 @@ fn matches_from(pattern: &[char], name: &[char]) -> bool {
     }
 }
 
+/// Whether a character fits one element.
+type Test<'a> = Box<dyn Fn(char) -> bool + 'a>;
+
 /// The first element that stands for one character: its test, and its length.
-fn one(pattern: &[char]) -> Option<(Box<dyn Fn(char) -> bool + '_>, usize)> {
+fn one(pattern: &[char]) -> Option<(Test<'_>, usize)> {
     match pattern {
         ['?', ..] => Some((Box::new(|c| c != '/'), 1)),
         ['\\', literal, ..] => Some((Box::new(move |c| c == *literal), 2)),
@@ -41,7 +44,7 @@ fn one(pattern: &[char]) -> Option<(Box<dyn Fn(char) -> bool + '_>, usize)> {
 }
 
 /// `[a-z]`, `[^a-z]`; at least one range.
-fn class(pattern: &[char]) -> Option<(Box<dyn Fn(char) -> bool + '_>, usize)> {
+fn class(pattern: &[char]) -> Option<(Test<'_>, usize)> {
     let negated = pattern.get(1) == Some(&'^');
     let mut at = if negated { 2 } else { 1 };
     let mut ranges = Vec::new();

@@ -142,7 +142,7 @@ pub(super) fn parse_number(field: &[u8]) -> io::Result<i64> {
         } else {
             *byte
         };
-        if value > i64::MAX >> 8 || value < i64::MIN >> 8 {
+        if !(i64::MIN >> 8..=i64::MAX >> 8).contains(&value) {
             return Err(invalid_header());
         }
         value = value << 8 | i64::from(byte);

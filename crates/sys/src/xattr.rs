@@ -1,1 +1,0 @@
-//! Extended attributes on symlinks and by descriptor.
