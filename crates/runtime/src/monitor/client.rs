@@ -1,7 +1,7 @@
 //! An attached client: Docker's stream frames out, the user's input in.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -9,6 +9,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recvmsg, sendmsg,
     shutdown,
 };
+use rustix::pipe::{SpliceFlags, splice};
 
 use super::detach::DetachKeys;
 use super::poll::{Poll, Source, Token};
@@ -57,6 +58,8 @@ pub struct Client {
     leaving: bool,
     /// The peer hung up; input it sent before may still be unread.
     hung_up: bool,
+    /// Its socket had no room for a frame; that frame's bytes are still with the process.
+    full: bool,
     /// Nothing can be sent any more.
     broken: bool,
 }
@@ -87,6 +90,7 @@ impl Client {
             input_open: request.stdin,
             leaving: false,
             hung_up: false,
+            full: false,
             broken: false,
         }
     }
@@ -100,9 +104,9 @@ impl Client {
         asked && !self.leaving && !self.broken
     }
 
-    /// Further behind than is healthy.
+    /// Further behind than is healthy, or without room for the frame it was offered.
     pub fn is_behind(&self) -> bool {
-        !self.broken && self.owed() > MAX_BACKLOG
+        !self.broken && (self.full || self.owed() > MAX_BACKLOG)
     }
 
     /// Bytes not sent yet.
@@ -148,8 +152,41 @@ impl Client {
         self.keep(&data[taken.saturating_sub(header.len())..]);
     }
 
+    /// Announces `len` bytes of a stream, which must follow. `false`: there is no room now.
+    pub fn begin_frame(&mut self, stream: Stream, len: usize) -> bool {
+        if self.raw {
+            return true;
+        }
+        let header = frame_header(stream, len);
+        let taken = self.send(&[&header]);
+        if taken > 0 && taken < header.len() {
+            self.keep(&header[taken..]);
+        }
+        self.full = taken == 0 && !self.broken;
+        taken > 0
+    }
+
+    /// To be asked when nothing of a frame could be moved: `true` if the client was told nothing of it, so that the bytes may stay
+    /// where they are until there is room.
+    pub fn may_wait(&mut self) -> bool {
+        self.full = self.raw && !self.broken;
+        self.raw
+    }
+
+    /// Moves up to `len` bytes from a pipe into the socket.
+    pub fn splice_from(&mut self, pipe: impl AsFd, len: usize) -> rustix::io::Result<usize> {
+        if self.owed() > 0 {
+            return Ok(0);
+        }
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let moved = splice(pipe, None, &self.source, None, len, flags);
+        self.broken |= matches!(moved, Err(error) if !matches!(error, Errno::AGAIN | Errno::INTR));
+        moved
+    }
+
     /// Sends what was kept.
     pub fn flush(&mut self) {
+        self.full = false;
         while self.owed() > 0 && !self.broken {
             let backlog = std::mem::take(&mut self.backlog);
             let taken = self.send(&[&backlog[self.sent..]]);
@@ -182,7 +219,7 @@ impl Client {
     pub fn watch(&mut self, poll: &Poll, accept_input: bool) {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, self.input_open && accept_input);
-        flags.set(EventFlags::OUT, self.owed() > 0);
+        flags.set(EventFlags::OUT, self.owed() > 0 || self.full);
         // Once hung up the kernel would report that again and again; reading goes on when the process's input has room.
         let quiet = self.hung_up && !flags.contains(EventFlags::IN);
         self.source.watch(poll, (!quiet).then_some(flags));
@@ -201,7 +238,8 @@ impl Client {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Bytes to be sent when the socket takes them.
+    pub fn keep(&mut self, bytes: &[u8]) {
         if self.sent > MAX_BACKLOG {
             self.backlog.drain(..self.sent);
             self.sent = 0;

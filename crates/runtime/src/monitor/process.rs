@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::client::{Client, Input};
 use super::poll::{Poll, Source, Token};
 use super::stdio::{Console, Ends};
-use super::transfer::{self, Moved};
+use super::transfer::{self, Moved, Route};
 use crate::client::AttachRequest;
 use crate::logfile::{Log, Stream};
 
@@ -236,13 +236,13 @@ impl Process {
             else {
                 return;
             };
-            let moved = transfer::read(
-                &output.source,
-                &mut self.clients,
+            let route = Route {
                 stream,
-                io,
-                self.identity.exec_id.is_none(),
-            );
+                logged: self.identity.exec_id.is_none(),
+                patient,
+                pipe: !self.identity.tty,
+            };
+            let moved = transfer::read(&output.source, &mut self.clients, route, io);
             match moved {
                 Moved::Bytes { many: true } if !output.widened && !self.identity.tty => {
                     output.widened = true;

@@ -158,24 +158,38 @@ async fn several(f: Fixture) {
 }
 
 async fn slow(f: Fixture) {
-    const LINES: usize = 2_000_000;
-    let (mut client, socket) = socket_pair();
-    let mut request = f.request(
-        "a",
-        &format!("yes 0123456789abcde | head -n {LINES}; echo end >&2"),
-    );
-    request.log = LogPlan::None;
-    let mut container = f.run(request, vec![(output_only(), socket)]).await;
-    let (mut bytes, mut total) = (vec![0; 1 << 16], 0);
-    // As slow as one read per turn of everything else.
-    while let Ok(n @ 1..) = client.read(&mut bytes).await {
-        total += n;
-        if total % 7 == 0 {
-            tokio::task::yield_now().await;
+    const LINES: usize = 1_000_000;
+    for raw in [false, true] {
+        let (mut client, socket) = socket_pair();
+        let mut request = f.request("a", &format!("seq {LINES} | cat; echo end"));
+        request.log = LogPlan::None;
+        let attach = AttachRequest {
+            raw,
+            ..output_only()
+        };
+        let mut container = f.run(request, vec![(attach, socket)]).await;
+        let (mut buffer, mut bytes) = (vec![0; 5000], Vec::new());
+        while let Ok(n @ 1..) = client.read(&mut buffer).await {
+            bytes.extend_from_slice(&buffer[..n]);
+            if bytes.len() % 7 == 0 {
+                tokio::time::sleep(std::time::Duration::from_micros(50)).await;
+            }
         }
+        let text = if raw {
+            String::from_utf8(bytes).expect("text")
+        } else {
+            unframed(&bytes)
+        };
+        let mut expected: String = (1..=LINES).map(|n| format!("{n}\n")).collect();
+        expected.push_str("end\n");
+        assert!(
+            text == expected,
+            "{} bytes instead of {}",
+            text.len(),
+            expected.len()
+        );
+        assert_eq!(container.exit().await.code, 0);
     }
-    assert!(total > LINES * 16, "{total}");
-    assert_eq!(container.exit().await.code, 0);
 }
 
 async fn dead(f: Fixture) {

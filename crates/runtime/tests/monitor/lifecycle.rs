@@ -190,7 +190,7 @@ async fn reconnect(f: Fixture) {
 async fn record(f: Fixture) {
     let container = f
         .run(
-            f.request("a", "read line < fifo; echo done; exit 3"),
+            f.request("a", "while :; do sleep 0.01; done"),
             vec![],
         )
         .await;
@@ -213,7 +213,7 @@ async fn record(f: Fixture) {
             }
         }
     };
-    assert!([137, 1].contains(&status.code), "{status:?}");
+    assert_eq!(status.code, 137);
     assert!(!dir.join("monitor.sock").exists());
 }
 
