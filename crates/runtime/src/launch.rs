@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use wharf_sys::clone::{Forked, fork_with};
 
 use crate::cgroup;
-use crate::plan::{ContainerPlan, ExecPlan};
+use crate::plan::{ContainerPlan, ExecPlan, NamespaceSource};
 
 /// Standard streams of a new process.
 #[derive(Debug)]
@@ -138,6 +138,12 @@ pub fn launch(
     stdio: LaunchStdio,
     netns: Option<OwnedFd>,
 ) -> Result<Launched, LaunchError> {
+    if plan.namespaces.mount != NamespaceSource::New {
+        // The root is put together by changing mounts: never in somebody else's namespace.
+        return Err(LaunchError::setup(
+            "a container needs its own mount namespace",
+        ));
+    }
     cgroup::create(&plan.cgroup)
         .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))?;
     let launched = start_init(plan, stdio, netns);

@@ -26,6 +26,8 @@ use crate::seccomp::SeccompProgram;
 pub struct ContainerPlan {
     /// The root file system to build before `pivot_root`.
     pub rootfs: RootfsMount,
+    /// Give overlay its layers one by one instead of in one string of options.
+    pub layers_one_by_one: bool,
     /// Remount the root read-only at the end (`--read-only`).
     pub rootfs_readonly: bool,
     /// Propagation of the host's mounts into the new mount namespace, and of the finished root.
@@ -440,11 +442,26 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
         create_cwd: extra.create_cwd,
         init: extra.init,
         process: process::plan_process(process, &extra, host.cap_bounding, seccomp)?,
+        layers_one_by_one: layers_one_by_one(&extra.rootfs, host),
         rootfs: extra.rootfs,
         namespaces,
         mounts,
         cgroup,
     })
+}
+
+/// `fsconfig` takes values of up to 255 bytes.
+const MAX_FSCONFIG_VALUE: usize = 255;
+
+fn layers_one_by_one(rootfs: &RootfsMount, host: &HostFacts) -> bool {
+    let RootfsMount::Overlay {
+        lower, upper, work, ..
+    } = rootfs
+    else {
+        return false;
+    };
+    let fits = |p: &PathBuf| p.as_os_str().len() <= MAX_FSCONFIG_VALUE;
+    host.features.overlay_lowerdir_append && lower.iter().chain([upper, work]).all(fits)
 }
 
 /// Plans a further process in the container of `container`. Pure.

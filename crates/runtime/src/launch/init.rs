@@ -115,10 +115,9 @@ fn set_up(
 
     let propagation = plan.rootfs_propagation.unwrap_or(HOST_PROPAGATION);
     rootfs::set_propagation("/", propagation).step("set propagation of host mounts")?;
-    let rootfs = rootfs::mount_detached(&plan.rootfs)?;
-    let early = mounts::prepare(&plan.mounts)?;
-    let root = rootfs::attach(rootfs)?;
-    mounts::execute(&root, &plan.mounts, early)?;
+    let sources = mounts::prepare(&plan.mounts)?;
+    let root = rootfs::mount(&plan.rootfs, plan.layers_one_by_one)?;
+    mounts::execute(&root, &plan.mounts, sources)?;
     devices::make_nodes(&root, &plan.devices)?;
     devices::make_links(&root, &plan.links)?;
     let streams = console::open(&root, stdio, reporter)?;

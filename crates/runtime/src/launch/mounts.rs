@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, stat, statat, symlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open, stat, statat, symlinkat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
-    open_tree,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    move_mount, open_tree,
 };
 use wharf_sys::mount::{MountAttr, mount_setattr};
 
@@ -19,48 +19,65 @@ use crate::plan::{
     AttrChange, CgroupV1Entry, MountSource, MountStep, Propagation, PropagationKind, attr,
 };
 
-/// A host mount opened ahead of its step.
+/// What a bind shows, found before the root is attached over the host's `/`: afterwards, a path that climbs to `/`
+/// (as `/var/run` does where it is a link to `../run`) would come out in the container's root.
 #[derive(Debug)]
-pub(super) struct Early(Option<OwnedFd>);
+pub(super) enum Source {
+    /// No bind.
+    None,
+    /// The place. Its mount is copied at its step, since the mount table lists mounts in the order in which they were
+    /// made: the plan's, as under runc.
+    Place(OwnedFd),
+    /// The copy itself, for the host's `/`: a recursive one made later would include the attached root.
+    Tree(OwnedFd),
+}
 
-/// Opens the sources that have to be opened before the root is attached: a recursive copy of the host's `/` made
-/// afterwards would include the attached root itself. All others wait for their step, so that the container's mount
-/// table lists the mounts in the order of the plan, as under runc.
-pub(super) fn prepare(steps: &[MountStep]) -> Result<Vec<Early>, LaunchError> {
-    let open = |step: &MountStep| match &step.source {
-        MountSource::Bind {
-            path,
-            recursive: true,
-        } if is_host_root(path) => host_tree(path, true).map(Some),
-        _ => Ok(None),
-    };
+/// Finds the sources of all binds.
+pub(super) fn prepare(steps: &[MountStep]) -> Result<Vec<Source>, LaunchError> {
     steps
         .iter()
-        .map(|step| {
-            open(step)
-                .map(Early)
-                .map_err(|e| failed(step, "open source", &e))
-        })
+        .map(|step| find_source(&step.source).map_err(|e| failed(step, "open source", &e)))
         .collect()
 }
 
-fn host_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    Ok(open_tree(CWD, path, clone_flags(recursive))?)
+fn find_source(source: &MountSource) -> io::Result<Source> {
+    let MountSource::Bind { path, recursive } = source else {
+        return Ok(Source::None);
+    };
+    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if *recursive && is_host_root(place.as_fd())? {
+        return copy_tree(&place, true).map(Source::Tree);
+    }
+    Ok(Source::Place(place))
 }
 
-fn is_host_root(path: &Path) -> bool {
-    let identity = |path: &Path| stat(path).map(|s| (s.st_dev, s.st_ino)).ok();
-    identity(path) == identity(Path::new("/"))
+fn is_host_root(place: BorrowedFd<'_>) -> io::Result<bool> {
+    let (place, root) = (statat(place, "", AtFlags::EMPTY_PATH)?, stat("/")?);
+    Ok((place.st_dev, place.st_ino) == (root.st_dev, root.st_ino))
+}
+
+/// A detached copy of the mount at an opened place.
+fn copy_tree(place: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
+    Ok(open_tree(
+        place,
+        "",
+        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
+    )?)
+}
+
+/// The same by path, for the kernel's own directories.
+fn copy_dir(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open_tree(CWD, path, clone_flags(false))?)
 }
 
 /// Mounts everything, in order.
 pub(super) fn execute(
     root: &Root,
     steps: &[MountStep],
-    early: Vec<Early>,
+    sources: Vec<Source>,
 ) -> Result<(), LaunchError> {
-    for (step, early) in steps.iter().zip(early) {
-        execute_step(root, step, early).map_err(|(what, e)| failed(step, what, &e))?;
+    for (step, source) in steps.iter().zip(sources) {
+        execute_step(root, step, source).map_err(|(what, e)| failed(step, what, &e))?;
     }
     Ok(())
 }
@@ -98,18 +115,19 @@ impl<T, E: Into<io::Error>> What<T> for Result<T, E> {
     }
 }
 
-fn execute_step(root: &Root, step: &MountStep, early: Early) -> StepResult<()> {
+fn execute_step(root: &Root, step: &MountStep, source: Source) -> StepResult<()> {
     match &step.source {
-        MountSource::Bind { path, recursive } => {
-            let tree = match early.0 {
-                Some(tree) => tree,
-                None => host_tree(path, *recursive).what("open source")?,
+        MountSource::Bind { recursive, .. } => {
+            let tree = match source {
+                Source::Tree(tree) => tree,
+                Source::Place(place) => copy_tree(&place, *recursive).what("copy source")?,
+                Source::None => unreachable!("prepare() finds a source for each bind"),
             };
             mount_bind(root, step, &tree)
         }
         MountSource::CgroupV1 { entries } => mount_v1(root, step, entries),
         MountSource::CgroupV2 { bind: Some(path) } => {
-            let tree = host_tree(path, false).what("open source")?;
+            let tree = copy_dir(path).what("open source")?;
             mount_bind(root, step, &tree)
         }
         MountSource::CgroupV2 { bind: None } => {
@@ -274,7 +292,7 @@ fn mount_v1(root: &Root, step: &MountStep, entries: &[CgroupV1Entry]) -> StepRes
         let dir = dir.what("open hierarchy")?;
         let tree = match &entry.bind {
             Some(path) => {
-                let tree = host_tree(path, false).what("open source")?;
+                let tree = copy_dir(path).what("open source")?;
                 change(
                     tree.as_fd(),
                     false,

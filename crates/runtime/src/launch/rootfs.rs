@@ -1,14 +1,15 @@
 //! The root file system as a detached mount, and entering it.
 
+use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, mount, mount_change, move_mount, open_tree, unmount,
+    fsopen, mount_change, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 use wharf_spec::rootfs::RootfsMount;
@@ -17,26 +18,57 @@ use super::root::Root;
 use super::{LaunchError, Step};
 use crate::plan::{Propagation, PropagationKind};
 
-/// `fsconfig` takes values of up to 255 bytes.
-const MAX_FSCONFIG_VALUE: usize = 255;
 /// mount(2) takes one page of options.
 const MAX_MOUNT_DATA: usize = 4095;
 
-/// Mounts the root file system, attached to nothing.
-pub(super) fn mount_detached(rootfs: &RootfsMount) -> Result<OwnedFd, LaunchError> {
-    match rootfs {
+/// Mounts the root file system over the host's `/`, which exists in every namespace, and makes it the working
+/// directory. Host paths still lead to the host, unless they climb; the root is reached through what is returned.
+pub(super) fn mount(rootfs: &RootfsMount, layers_one_by_one: bool) -> Result<Root, LaunchError> {
+    // Or the mount would travel to the host (`rshared`), and `pivot_root` refuses shared parents.
+    mount_change("/", MountPropagationFlags::PRIVATE).step("make the host's root private")?;
+    let root = match rootfs {
         RootfsMount::Overlay {
             lower,
             upper,
             work,
             options,
         } => {
-            let layers: Vec<&Path> = lower.iter().map(|p| p.as_path()).collect();
-            mount_overlay(&layers, upper, work, options)
+            let overlay = Overlay {
+                lower,
+                upper,
+                work,
+                options,
+            };
+            let mounted = if layers_one_by_one {
+                overlay.by_fsconfig()
+            } else {
+                overlay.by_option_string()
+            };
+            mounted.step_with(|| {
+                format!(
+                    "error mounting the root file system (overlay, {} layers)",
+                    lower.len()
+                )
+            })
         }
         RootfsMount::Directory { path } => open_tree(CWD, path, clone_flags(true))
-            .step_with(|| format!("open rootfs {}", path.display())),
-    }
+            .map_err(io::Error::from)
+            .and_then(attach)
+            .step_with(|| format!("error mounting the root file system {}", path.display())),
+    }?;
+    fchdir(&root).step("enter rootfs")?;
+    Ok(Root::new(root))
+}
+
+fn attach(mount: OwnedFd) -> io::Result<OwnedFd> {
+    move_mount(
+        &mount,
+        "",
+        CWD,
+        "/",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?;
+    Ok(mount)
 }
 
 /// Flags that copy a mount into a detached one.
@@ -49,116 +81,87 @@ pub(super) fn clone_flags(recursive: bool) -> OpenTreeFlags {
     }
 }
 
-fn mount_overlay(
-    lower: &[&Path],
-    upper: &Path,
-    work: &Path,
-    options: &[String],
-) -> Result<OwnedFd, LaunchError> {
-    let too_long = |p: &&Path| p.as_os_str().len() > MAX_FSCONFIG_VALUE;
-    if !lower.iter().chain([&upper, &work]).any(too_long) {
-        match overlay_by_fsconfig(lower, upper, work, options) {
-            // Linux before 6.8: no `lowerdir+`.
-            Err((Some("lowerdir+"), e)) if e.raw_os_error() == Some(libc::EINVAL) => {}
-            Err((_, e)) => return Err(e).step_with(|| overlay_failed(lower.len())),
-            Ok(fd) => return Ok(fd),
+struct Overlay<'a> {
+    lower: &'a [PathBuf],
+    upper: &'a Path,
+    work: &'a Path,
+    options: &'a [String],
+}
+
+impl Overlay<'_> {
+    /// One option per layer: as many as overlay supports.
+    fn by_fsconfig(&self) -> io::Result<OwnedFd> {
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, "source", "overlay")?;
+        for layer in self.lower {
+            fsconfig_set_string(&fs, "lowerdir+", layer)?;
         }
-    }
-    overlay_by_option_string(lower, upper, work, options).step_with(|| overlay_failed(lower.len()))
-}
-
-fn overlay_failed(n_layers: usize) -> String {
-    format!("error mounting the root file system (overlay, {n_layers} layers)")
-}
-
-/// One option per layer: as many as overlay supports. A failure says which key was refused.
-fn overlay_by_fsconfig(
-    lower: &[&Path],
-    upper: &Path,
-    work: &Path,
-    options: &[String],
-) -> Result<OwnedFd, (Option<&'static str>, io::Error)> {
-    let other = |e: rustix::io::Errno| (None, e.into());
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(other)?;
-    fsconfig_set_string(&fs, "source", "overlay").map_err(other)?;
-    for layer in lower {
-        fsconfig_set_string(&fs, "lowerdir+", *layer).map_err(|e| (Some("lowerdir+"), e.into()))?;
-    }
-    fsconfig_set_string(&fs, "upperdir", upper).map_err(other)?;
-    fsconfig_set_string(&fs, "workdir", work).map_err(other)?;
-    for option in options {
-        match option.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(&fs, key, value),
-            None => fsconfig_set_flag(&fs, option.as_str()),
+        fsconfig_set_string(&fs, "upperdir", self.upper)?;
+        fsconfig_set_string(&fs, "workdir", self.work)?;
+        for option in self.options {
+            match option.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(&fs, key, value)?,
+                None => fsconfig_set_flag(&fs, option.as_str())?,
+            }
         }
-        .map_err(other)?;
+        fsconfig_create(&fs)?;
+        attach(fsmount(
+            &fs,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::empty(),
+        )?)
     }
-    fsconfig_create(&fs).map_err(other)?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(other)
-}
 
-/// Older kernels take one page of options. Layers are named relative to where most of them live or, if that does
-/// not fit either, by descriptor number relative to `/proc/self/fd`.
-fn overlay_by_option_string(
-    lower: &[&Path],
-    upper: &Path,
-    work: &Path,
-    options: &[String],
-) -> io::Result<OwnedFd> {
-    let base = upper
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new("/"));
-    let relative = |p: &Path| escape(p.strip_prefix(base).unwrap_or(p));
-    let mut data = option_string(
-        &lower.iter().map(|p| relative(p)).collect::<Vec<_>>(),
-        upper,
-        work,
-        options,
-    );
-    let mut opened = Vec::new();
-    if data.len() > MAX_MOUNT_DATA {
-        for layer in lower {
-            opened.push(open(*layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+    /// Older kernels take one page of options. Layers are named relative to where they live or, if that does not fit
+    /// either, by descriptor number relative to `/proc/self/fd`.
+    fn by_option_string(&self) -> io::Result<OwnedFd> {
+        let base = self
+            .upper
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new("/"));
+        let relative = |p: &PathBuf| escape(p.strip_prefix(base).unwrap_or(p));
+        let mut opened = Vec::new();
+        let mut data = self.option_string(self.lower.iter().map(relative).collect());
+        if data.len() > MAX_MOUNT_DATA {
+            for layer in self.lower {
+                opened.push(open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+            }
+            data = self.option_string(opened.iter().map(|fd| fd.as_raw_fd().to_string()).collect());
         }
-        let numbers: Vec<String> = opened
-            .iter()
-            .map(|fd| std::os::fd::AsRawFd::as_raw_fd(fd).to_string())
-            .collect();
-        data = option_string(&numbers, upper, work, options);
+        chdir(if opened.is_empty() {
+            base
+        } else {
+            Path::new("/proc/self/fd")
+        })?;
+        let data = CString::new(data)?;
+        rustix::mount::mount(
+            "overlay",
+            "/",
+            "overlay",
+            MountFlags::empty(),
+            Some(data.as_c_str()),
+        )?;
+        // From `/`, which is still the host's, `..` stays there, but arrives at what is mounted on top.
+        Ok(open(
+            "/..",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
     }
-    chdir(if opened.is_empty() {
-        base
-    } else {
-        Path::new("/proc/self/fd")
-    })?;
-    let data = std::ffi::CString::new(data)?;
-    // Nothing else is at hand to mount on, and in our own mount namespace nobody else looks into the upper directory.
-    mount(
-        "overlay",
-        upper,
-        "overlay",
-        MountFlags::empty(),
-        Some(data.as_c_str()),
-    )?;
-    let copy = open_tree(CWD, upper, clone_flags(false))?;
-    unmount(upper, UnmountFlags::DETACH)?;
-    chdir("/")?;
-    Ok(copy)
-}
 
-fn option_string(lower: &[String], upper: &Path, work: &Path, options: &[String]) -> String {
-    let mut data = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lower.join(":"),
-        escape(upper),
-        escape(work)
-    );
-    for option in options {
-        data.push(',');
-        data.push_str(option);
+    fn option_string(&self, lower: Vec<String>) -> String {
+        let (upper, work) = (escape(self.upper), escape(self.work));
+        let mut data = format!(
+            "lowerdir={},upperdir={upper},workdir={work}",
+            lower.join(":")
+        );
+        for option in self.options {
+            data.push(',');
+            data.push_str(option);
+        }
+        data
     }
-    data
 }
 
 /// Overlay's own escapes for what separates its options.
@@ -189,23 +192,6 @@ pub(super) fn set_propagation(path: &str, p: Propagation) -> io::Result<()> {
     Ok(mount_change(path, flags)?)
 }
 
-/// Mounts the detached root over the host's `/`, where it exists in every namespace, and makes it the working
-/// directory. Host paths still lead to the host; the root is reached through what is returned.
-pub(super) fn attach(rootfs: OwnedFd) -> Result<Root, LaunchError> {
-    // Or the mount would travel to the host (`rshared`), and `pivot_root` refuses shared parents.
-    mount_change("/", MountPropagationFlags::PRIVATE).step("make the host's root private")?;
-    move_mount(
-        &rootfs,
-        "",
-        CWD,
-        "/",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .step("attach rootfs")?;
-    fchdir(&rootfs).step("enter rootfs")?;
-    Ok(Root::new(rootfs))
-}
-
 /// Makes the working directory (the attached root) the mount namespace's root. The old root is stacked on "."
 /// and then detached, so nothing has to be created inside the image.
 pub(super) fn enter(root: &Root, propagation: Option<Propagation>) -> Result<(), LaunchError> {
@@ -217,8 +203,9 @@ pub(super) fn enter(root: &Root, propagation: Option<Propagation>) -> Result<(),
     .step("open old root")?;
     fchdir(root.as_fd()).step("enter new root")?;
     pivot_root(".", ".").step("pivot_root")?;
-    // "." is still the new root, below the old one. Our unmount must not travel to the host.
+    // "." is still the new root, below the old one.
     fchdir(&old).step("return to old root")?;
+    // Our unmount must not travel to the host.
     mount_change(
         ".",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
@@ -239,13 +226,15 @@ mod tests {
     #[test]
     fn separators_in_paths_are_escaped() {
         assert_eq!(escape(Path::new("/a:b,c\\d")), "/a\\:b\\,c\\\\d");
+        let (lower, options) = (["x/diff".into(), "y/diff".into()], ["volatile".into()]);
+        let overlay = Overlay {
+            lower: &[],
+            upper: Path::new("/u"),
+            work: Path::new("/w"),
+            options: &options,
+        };
         assert_eq!(
-            option_string(
-                &["x/diff".into(), "y/diff".into()],
-                Path::new("/u"),
-                Path::new("/w"),
-                &["volatile".into()]
-            ),
+            overlay.option_string(lower.to_vec()),
             "lowerdir=x/diff:y/diff,upperdir=/u,workdir=/w,volatile"
         );
     }

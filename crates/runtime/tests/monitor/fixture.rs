@@ -177,6 +177,7 @@ pub fn plan(args: &[&str]) -> ContainerPlan {
         rootfs: RootfsMount::Directory {
             path: Path::new("/").into(),
         },
+        layers_one_by_one: false,
         rootfs_readonly: false,
         rootfs_propagation: None,
         namespaces: Namespaces {

@@ -95,12 +95,23 @@ fn plan_rule(rule: &LinuxDeviceCgroup) -> Result<Rule, PlanError> {
         LinuxDeviceType::C | LinuxDeviceType::U => Kind::Char,
         LinuxDeviceType::P => return Err(invalid()),
     };
-    Ok(Rule {
+    let rule = Rule {
         allow: rule.allow(),
         kind,
         major: number(rule.major())?,
         minor: number(rule.minor())?,
         access: Access(access),
+    };
+    // As in v1, `a` is about everything, whatever else the rule says.
+    Ok(if kind == Kind::All {
+        Rule {
+            major: None,
+            minor: None,
+            access: Access::ALL,
+            ..rule
+        }
+    } else {
+        rule
     })
 }
 
@@ -166,7 +177,10 @@ pub(super) fn compile(rules: &[Rule]) -> Vec<u64> {
     for rule in rules[start..].iter().rev() {
         program.extend(compile_rule(rule));
     }
-    program.extend(verdict(true));
+    // The kernel refuses instructions that nothing leads to.
+    if !rules[start].is_total() {
+        program.extend(verdict(true));
+    }
     program
 }
 
@@ -360,6 +374,17 @@ mod tests {
             !run(&program, Kind::Block, 8, 0, 4),
             "a disk given for reading cannot be written"
         );
+    }
+
+    #[test]
+    fn no_instruction_is_unreachable() {
+        let program = compile(&docker_rules());
+        let exits = program
+            .iter()
+            .filter(|i| i.to_le_bytes()[0] == EXIT)
+            .count();
+        // One per rule; the total rule's is the last.
+        assert_eq!(exits, docker_rules().len());
     }
 
     #[test]

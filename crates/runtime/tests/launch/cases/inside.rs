@@ -108,18 +108,26 @@ pub fn users_are_resolved_in_the_image() {
     let mut bed = Bed::new(&[]);
     let show = "id; echo $HOME; touch /tmp/f && stat -c %u:%g /tmp/f; echo hi > /dev/stdout";
     for (user, groups, expected) in [
-        ("", &[][..], "uid=0(root) gid=0(root)\n/root\n0:0\nhi"),
+        (
+            "",
+            &[][..],
+            "uid=0(root) gid=0(root) groups=0(root)\n/root\n0:0\nhi",
+        ),
         (
             "worker",
             &[],
-            "uid=1000(worker) gid=1000(worker) groups=2000(extra)\n/home/worker\n1000:1000\nhi",
+            "uid=1000(worker) gid=1000(worker) groups=1000(worker),2000(extra)\n/home/worker\n1000:1000\nhi",
         ),
         (
             "1000:extra",
             &["77"],
-            "uid=1000(worker) gid=2000(extra) groups=77\n/home/worker\n1000:2000\nhi",
+            "uid=1000(worker) gid=2000(extra) groups=2000(extra),77\n/home/worker\n1000:2000\nhi",
         ),
-        ("4242", &[], "uid=4242 gid=0(root)\n/\n4242:0\nhi"),
+        (
+            "4242",
+            &[],
+            "uid=4242 gid=0(root) groups=0(root)\n/\n4242:0\nhi",
+        ),
     ] {
         let additional_groups = groups.iter().map(|g: &&str| (*g).to_string()).collect();
         bed.extra.user = Some(UserSpec {

@@ -23,6 +23,17 @@ sysfs /sys sysfs ro,nosuid,nodev,noexec,relatime 0 0
 mqueue /dev/mqueue mqueue rw,nosuid,nodev,noexec,relatime 0 0
 shm /dev/shm tmpfs rw,nosuid,nodev,noexec,relatime,size=65536k 0 0";
     assert_eq!(seen.replace(",inode64", ""), expected);
+    // Binds are listed where the plan has them, not where they were opened.
+    bed.mount("/bound", "bind", "/etc", &["rbind"]);
+    bed.mount("/last", "tmpfs", "tmpfs", &[]);
+    assert_eq!(
+        sh(
+            &mut bed,
+            "grep -o -e ' /dev/shm ' -e ' /bound ' -e ' /last ' /proc/mounts"
+        ),
+        "/dev/shm \n /bound \n /last"
+    );
+    bed.spec["mounts"].as_array_mut().expect("list").truncate(7);
     let groups = sh(
         &mut bed,
         "grep ' /sys/fs/cgroup' /proc/mounts; cat /proc/self/cgroup",
@@ -123,12 +134,19 @@ pub fn binds_show_the_host() {
         &source("file"),
         &["rbind", "rprivate"],
     );
+    // A path that climbs to `/` still means the host's.
+    bed.mount(
+        "/climbed",
+        "bind",
+        &format!("/tmp/..{}", source("file")),
+        &["rbind"],
+    );
     let seen = sh(
         &mut bed,
-        "cat /made/for/it/file /etc/one-file; echo new > /made/for/it/new; \
+        "cat /climbed /made/for/it/file /etc/one-file; echo new > /made/for/it/new; \
         touch /ro/x 2>/dev/null || echo refused; grep -o ' /ro [^ ]* ro,nosuid' /proc/mounts | wc -l",
     );
-    assert_eq!(seen, "from host\nfrom host\nrefused\n1");
+    assert_eq!(seen, "from host\nfrom host\nfrom host\nrefused\n1");
     assert_eq!(
         fs::read_to_string(host.join("new")).expect("written"),
         "new\n"
