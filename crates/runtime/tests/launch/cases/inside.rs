@@ -121,7 +121,7 @@ pub fn users_are_resolved_in_the_image() {
         (
             "1000:extra",
             &["77"],
-            "uid=1000(worker) gid=2000(extra) groups=2000(extra),77\n/home/worker\n1000:2000\nhi",
+            "uid=1000(worker) gid=2000(extra) groups=77,2000(extra)\n/home/worker\n1000:2000\nhi",
         ),
         (
             "4242",
