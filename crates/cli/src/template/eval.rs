@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::parse::{Call, Node, Operand, Pipeline, What};
 use super::{TemplateError, funcs, show};
@@ -419,24 +419,26 @@ impl State<'_> {
     }
 }
 
+/// Fields that are maps of lists: an absent list in them prints as an empty one too.
+const MAPS_OF_LISTS: [&str; 2] = ["Ports", "PortBindings"];
+
 /// A value as printed. A list or map that is not there prints as an empty one: in Go's types it is one.
 fn show_result(pipeline: &Pipeline, value: &Value) -> String {
-    if value.is_null()
-        && let [call] = pipeline.commands.as_slice()
-        && let [operand] = call.operands.as_slice()
-        && let Some(name) = operand.fields.last()
-    {
-        return show::show_null(name).to_owned();
+    let field = match pipeline.commands.as_slice() {
+        [call] if call.operands.len() == 1 => call.operands[0].fields.last(),
+        _ => None,
+    };
+    match (value, field) {
+        (Value::Null, Some(name)) => show::show_null(name).to_owned(),
+        (Value::Null, None) if pipeline.commands.last().is_some_and(|call| call.written.starts_with("index")) => {
+            String::new()
+        }
+        (Value::Object(map), Some(name)) if MAPS_OF_LISTS.contains(&name.as_str()) => {
+            let list = |value: &Value| if value.is_null() { json!([]) } else { value.clone() };
+            show::show(&map.iter().map(|(key, value)| (key.clone(), list(value))).collect())
+        }
+        _ => show::show(value),
     }
-    if value.is_null()
-        && pipeline
-            .commands
-            .last()
-            .is_some_and(|call| call.written.starts_with("index"))
-    {
-        return String::new();
-    }
-    show::show(value)
 }
 
 /// What Go's `if` takes for true: not false, zero, empty or nil.
@@ -456,7 +458,6 @@ pub fn is_true(value: &Value) -> bool {
 mod tests {
     use super::super::Template;
     use super::*;
-    use serde_json::json;
 
     fn render(source: &str, value: &Value) -> Result<String, String> {
         Template::parse(source)
@@ -467,7 +468,7 @@ mod tests {
     #[test]
     fn fills_in_what_scripts_write() {
         let data = json!({
-            "Id": "abc", "Name": "/web", "Running": true, "Pid": 7, "Ratio": 1.5, "Nothing": null, "Health": null,
+            "Id": "abc", "Name": "/web", "Running": true, "Pid": 7, "Ratio": 1.5, "Nothing": null, "Bindings": {"Ports": {"80/tcp": null}}, "Health": null,
             "Config": {"Labels": {"b": "2", "a": "1"}, "Env": ["A=1", "B=2"], "Entrypoint": null},
             "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
                 "Networks": {"bridge": {"IPAddress": "172.17.0.2"}, "other": {"IPAddress": "10.0.0.2"}}},
@@ -489,6 +490,7 @@ mod tests {
                 "[] <nil> <nil>",
             ),
             ("{{json .Config.Entrypoint}}", "null"),
+            ("{{.Bindings.Ports}}", "map[80/tcp:[]]"),
             ("{{join .Config.Env \",\"}}", "A=1,B=2"),
             (
                 "{{index .Config.Labels \"a\"}}{{index .Config.Labels \"zz\"}}",

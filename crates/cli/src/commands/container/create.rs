@@ -120,8 +120,9 @@ fn may_pull(matches: &Matches) -> bool {
     matches!(matches.text_or_empty("pull"), "" | "missing")
 }
 
+/// Docker's client takes every 404 for a missing image, among them one for another platform.
 fn is_missing_image(error: &ClientError) -> bool {
-    error.status() == Some(404) && error.to_string().to_lowercase().contains("no such image")
+    error.status() == Some(404)
 }
 
 fn send(
