@@ -29,7 +29,10 @@ impl de::Error for DecodeError {
 
 /// Reads one JSON value; anything but white space behind it is an error.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    from_value(serde_json::from_slice(bytes).map_err(|e| DecodeError::Syntax(e.to_string()))?)
+    let value = serde_json::from_slice(bytes).map_err(|e| {
+        DecodeError::Syntax(super::syntax::complaint(bytes).unwrap_or_else(|| e.to_string()))
+    })?;
+    from_value(value)
 }
 
 /// Reads a value that is parsed already.

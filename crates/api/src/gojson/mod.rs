@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod syntax;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
@@ -144,7 +144,11 @@ where
         })
         .await
     });
-    Ok(respond::stream(wharf_api::stream::RAW, chunks))
+    let mut response = respond::stream(wharf_api::stream::RAW, chunks);
+    // HTTP/1.0 has no chunks: the bytes behind the head are the stream's own, up to the end of the connection, which is
+    // what clients of this old way expect.
+    *response.version_mut() = Version::HTTP_10;
+    Ok(response)
 }
 
 async fn copy_output(

@@ -258,7 +258,7 @@ fn logs_request(call: &Call) -> Result<logs::Request, ApiError> {
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
     if !stdout && !stderr {
         return Err(ApiError::invalid(
-            "must specify at least one of 'stdout' or 'stderr'",
+            "Bad parameters: you must choose at least one stream",
         ));
     }
     let moment = |name| {
