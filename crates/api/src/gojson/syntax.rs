@@ -17,14 +17,22 @@ type Scanned = Result<(), String>;
 impl Scanner<'_> {
     /// The next byte that is no white space.
     fn token(&mut self) -> Result<u8, String> {
-        while self.bytes.get(self.at).is_some_and(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')) {
+        while self
+            .bytes
+            .get(self.at)
+            .is_some_and(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
+        {
             self.at += 1;
         }
         self.next()
     }
 
     fn next(&mut self) -> Result<u8, String> {
-        let byte = self.bytes.get(self.at).copied().ok_or_else(|| "unexpected EOF".to_owned())?;
+        let byte = self
+            .bytes
+            .get(self.at)
+            .copied()
+            .ok_or_else(|| "unexpected EOF".to_owned())?;
         self.at += 1;
         Ok(byte)
     }
@@ -111,7 +119,10 @@ impl Scanner<'_> {
         for expected in word.bytes().skip(1) {
             let byte = self.next()?;
             if byte != expected {
-                return refuse(byte, &format!("in literal {word} (expecting {})", quote(expected)));
+                return refuse(
+                    byte,
+                    &format!("in literal {word} (expecting {})", quote(expected)),
+                );
             }
         }
         Ok(())
@@ -119,7 +130,11 @@ impl Scanner<'_> {
 
     /// Behind the first byte.
     fn number(&mut self, first: u8) -> Scanned {
-        let first = if first == b'-' { self.digit("in numeric literal")? } else { first };
+        let first = if first == b'-' {
+            self.digit("in numeric literal")?
+        } else {
+            first
+        };
         if first != b'0' {
             self.digits();
         }
@@ -162,7 +177,13 @@ fn quote(byte: u8) -> String {
     match byte {
         b'\'' => r"'\''".to_owned(),
         b'"' => "'\"'".to_owned(),
-        byte => format!("'{}'", char::from(byte).escape_default().to_string().replace("\\\"", "\"")),
+        byte => format!(
+            "'{}'",
+            char::from(byte)
+                .escape_default()
+                .to_string()
+                .replace("\\\"", "\"")
+        ),
     }
 }
 
@@ -173,28 +194,61 @@ mod tests {
     #[test]
     fn complaints_are_gos() {
         for (text, expected) in [
-            ("{not json", "invalid character 'n' looking for beginning of object key string"),
+            (
+                "{not json",
+                "invalid character 'n' looking for beginning of object key string",
+            ),
             ("{\"a\"}", "invalid character '}' after object key"),
-            ("{\"a\":1 \"b\"", "invalid character '\"' after object key:value pair"),
-            ("{\"a\":1,}", "invalid character '}' looking for beginning of object key string"),
+            (
+                "{\"a\":1 \"b\"",
+                "invalid character '\"' after object key:value pair",
+            ),
+            (
+                "{\"a\":1,}",
+                "invalid character '}' looking for beginning of object key string",
+            ),
             ("[1 2]", "invalid character '2' after array element"),
-            ("nope", "invalid character 'o' in literal null (expecting 'u')"),
-            ("<html>", "invalid character '<' looking for beginning of value"),
+            (
+                "nope",
+                "invalid character 'o' in literal null (expecting 'u')",
+            ),
+            (
+                "<html>",
+                "invalid character '<' looking for beginning of value",
+            ),
             ("\"\\x\"", "invalid character 'x' in string escape code"),
-            ("\"\\u12g4\"", "invalid character 'g' in \\u hexadecimal character escape"),
+            (
+                "\"\\u12g4\"",
+                "invalid character 'g' in \\u hexadecimal character escape",
+            ),
             ("\"a\nb\"", "invalid character '\\n' in string literal"),
             ("-x", "invalid character 'x' in numeric literal"),
-            ("1.x", "invalid character 'x' after decimal point in numeric literal"),
+            (
+                "1.x",
+                "invalid character 'x' after decimal point in numeric literal",
+            ),
             ("{\"a\":", "unexpected EOF"),
-            ("'a'", "invalid character '\\'' looking for beginning of value"),
+            (
+                "'a'",
+                "invalid character '\\'' looking for beginning of value",
+            ),
         ] {
-            assert_eq!(complaint(text.as_bytes()).as_deref(), Some(expected), "{text}");
+            assert_eq!(
+                complaint(text.as_bytes()).as_deref(),
+                Some(expected),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn whole_values_are_fine() {
-        for text in ["{}", "[]", " {\"a\":[1,-0.5e+3,true,null,\"\\u00e9\\n\"],\"b\":{}} x", "0"] {
+        for text in [
+            "{}",
+            "[]",
+            " {\"a\":[1,-0.5e+3,true,null,\"\\u00e9\\n\"],\"b\":{}} x",
+            "0",
+        ] {
             assert_eq!(complaint(text.as_bytes()), None, "{text}");
         }
     }
