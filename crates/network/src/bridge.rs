@@ -7,11 +7,14 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::error::NetworkError;
 use crate::firewall::{NetworkRules, PortRule};
 use crate::ipam::{AddressPool, Refusal};
-use crate::link::{BridgePlan, EndpointPlan, Inside, Veth};
-use crate::name::{Mac, random_id, random_veth};
+use crate::link::{BridgePlan, EndpointPlan, Inside, Pair, Port};
+use crate::name::{Mac, random_id};
 use crate::option;
 use crate::ports::Ports;
 use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping};
+
+/// Of a new veth.
+const DEFAULT_MTU: u32 = 1500;
 
 /// A bridge network at work.
 #[derive(Debug)]
@@ -164,7 +167,7 @@ impl Bridge {
             prefix_len: self.subnet().prefix_len(),
             gateway,
             mac: mac.to_string(),
-            host_interface: random_veth(),
+            host_interface: interface.pair.host_name.clone(),
             ports: published,
         };
         let plan = self.plan_links(&endpoint, address, mac, interface);
@@ -184,17 +187,19 @@ impl Bridge {
     ) -> EndpointPlan {
         let address =
             IpNet::new(address, endpoint.prefix_len).expect("the length comes from a valid subnet");
+        // Both ends have it already.
+        let mtu = self.plan.mtu.filter(|mtu| *mtu != DEFAULT_MTU);
         EndpointPlan {
-            veth: Veth {
-                host_name: endpoint.host_interface.clone(),
+            port: Port {
+                index: interface.pair.host_index,
                 bridge_index: self.index,
-                mtu: self.plan.mtu,
-                inside_name: format!("eth{}", interface.number),
-                mac,
+                mtu,
                 hairpin: !endpoint.ports.is_empty(),
             },
             inside: Inside {
-                index: interface.index,
+                index: interface.pair.inside_index,
+                mac,
+                mtu,
                 addresses: vec![address],
                 gateways: endpoint
                     .gateway
@@ -254,13 +259,10 @@ impl Bridge {
     }
 }
 
-/// Where in its namespace an attachment goes.
-#[derive(Debug, Clone, Copy)]
+/// The interface of an attachment.
+#[derive(Debug, Clone)]
 pub(crate) struct Interface {
-    /// The `0` of `eth0`.
-    pub(crate) number: usize,
-    /// The interface index it will get.
-    pub(crate) index: u32,
+    pub(crate) pair: Pair,
     /// Whether the default route goes here.
     pub(crate) default_route: bool,
 }

@@ -121,6 +121,12 @@ impl NetworkError {
         }
     }
 
+    /// Whether an interface is gone that should be there.
+    pub(crate) fn is_no_device(&self) -> bool {
+        let errno = rustix::io::Errno::NODEV.raw_os_error();
+        matches!(self, Self::Io { source, .. } if source.raw_os_error() == Some(errno))
+    }
+
     pub(crate) fn io(what: impl Into<String>, source: io::Error) -> NetworkError {
         NetworkError::Io {
             what: what.into(),

@@ -1,18 +1,16 @@
 //! Owns the host side of all networks.
 
 use parking_lot::Mutex;
-use rustix::io::Errno;
 
 use crate::bridge::{Attachment, Interface};
 use crate::error::{NetworkError, Step};
 use crate::firewall::{Change, Firewall, Nftables};
 use crate::host;
 use crate::ipam::SubnetSource;
-use crate::link::{delete_link, link_by_name, routes};
-use crate::name::random_veth;
-use crate::namespace::{Namespace, NamespacePool};
+use crate::link::{delete_link, routes};
+use crate::namespace::{self, Namespace, NamespacePool};
 use crate::netlink::Connection;
-use crate::networks::{Network, Networks, Planned, sources};
+use crate::networks::{Network, Networks, sources};
 use crate::record::{Endpoint, EndpointRequest, NetworkConfig, NetworkRecord, NewNetwork, Sandbox};
 use crate::user_defined;
 
@@ -24,7 +22,8 @@ pub struct NetworkManager {
     /// Held for decisions only, never while the kernel makes links.
     networks: Mutex<Networks>,
     firewall: Option<Mutex<Box<dyn Firewall>>>,
-    namespaces: NamespacePool,
+    bare: NamespacePool,
+    with_pairs: NamespacePool,
     /// Where new networks get their subnets.
     sources: Vec<SubnetSource>,
     /// Held while a network is created or removed, so that these come one after the other.
@@ -40,7 +39,7 @@ impl NetworkManager {
         in_use: Vec<Endpoint>,
     ) -> Result<NetworkManager, NetworkError> {
         let mut host = Connection::open_route().step(|| "open a netlink socket".into())?;
-        let namespaces = NamespacePool::start()?;
+        let (bare, with_pairs) = (NamespacePool::bare()?, NamespacePool::with_pairs()?);
         let mut networks = Networks::plan(&config, known, &mut host)?;
         networks.ensure_bridges(&config, &mut host)?;
         networks.adopt(in_use);
@@ -53,7 +52,8 @@ impl NetworkManager {
             host: Mutex::new(host),
             networks: Mutex::new(networks),
             firewall,
-            namespaces,
+            bare,
+            with_pairs,
             sources: sources(&config)?,
             changing: Mutex::new(()),
         })
@@ -132,7 +132,7 @@ impl NetworkManager {
     /// A namespace with only loopback (`--network none`), with the endpoint that `none` shows.
     pub fn isolated(&self) -> Result<Sandbox, NetworkError> {
         let endpoint = self.networks.lock().bare_endpoint("none")?;
-        match self.namespaces.take().and_then(finish) {
+        match self.bare.take().and_then(finish) {
             Ok(netns) => Ok(Sandbox {
                 netns,
                 endpoints: vec![endpoint],
@@ -155,7 +155,22 @@ impl NetworkManager {
         container_id: &str,
         requests: &[EndpointRequest],
     ) -> Result<Sandbox, NetworkError> {
-        let mut namespace = self.namespaces.take()?;
+        let mut attempts = 1;
+        loop {
+            match self.attach_once(requests) {
+                // Somebody tidied up on the host and deleted interfaces that wait for their container.
+                Err(error) if error.is_no_device() && attempts <= namespace::STOCK => attempts += 1,
+                Err(error) => {
+                    tracing::debug!(container_id, %error, "attachment failed");
+                    return Err(error);
+                }
+                Ok(sandbox) => return Ok(sandbox),
+            }
+        }
+    }
+
+    fn attach_once(&self, requests: &[EndpointRequest]) -> Result<Sandbox, NetworkError> {
+        let mut namespace = self.with_pairs.take()?;
         let mut endpoints = Vec::with_capacity(requests.len());
         let attach_all = || {
             for request in requests {
@@ -166,7 +181,6 @@ impl NetworkManager {
         match attach_all() {
             Ok(netns) => Ok(Sandbox { netns, endpoints }),
             Err(error) => {
-                tracing::debug!(container_id, %error, "attachment failed");
                 endpoints.iter().for_each(|endpoint| self.release(endpoint));
                 Err(error)
             }
@@ -193,24 +207,20 @@ impl NetworkManager {
         request: &EndpointRequest,
         number: usize,
     ) -> Result<Endpoint, NetworkError> {
-        let interface = Interface {
-            number,
-            index: namespace.next_index(),
-            default_route: number == 0,
-        };
         if self.firewall.is_none() && !request.ports.is_empty() {
             return Err(NetworkError::NotImplemented(
                 "publishing ports without firewall rules".into(),
             ));
         }
-        let mut attachment = match self.networks.lock().plan_attachment(request, &interface)? {
-            Planned::Bare(endpoint) => return Ok(endpoint),
-            Planned::Attachment(attachment) => attachment,
+        let interface = Interface {
+            pair: namespace.take_pair(number)?,
+            default_route: number == 0,
         };
-        match self
+        let mut attachment = self.networks.lock().plan_attachment(request, &interface)?;
+        let made = self
             .make(namespace, &mut attachment)
-            .and_then(|()| self.publish(&attachment))
-        {
+            .and_then(|()| self.publish(&attachment));
+        match made {
             Ok(()) => Ok(attachment.endpoint),
             Err(error) => {
                 self.release(&attachment.endpoint);
@@ -219,41 +229,20 @@ impl NetworkManager {
         }
     }
 
-    /// Carries an attachment out. A clash of veth names is answered with another name, a bridge that somebody deleted with
-    /// another bridge.
+    /// Carries an attachment out. A bridge that somebody deleted is made again.
     fn make(
         &self,
         namespace: &mut Namespace,
         attachment: &mut Attachment,
     ) -> Result<(), NetworkError> {
-        let mut remade = false;
-        loop {
-            let (netns, _) = namespace.parts();
-            let made = attachment.plan.veth.execute(&mut self.host.lock(), netns);
-            let error = match made {
-                Ok(()) => return set_up_inside(namespace, attachment),
-                Err(error) => error,
-            };
-            if error.is(Errno::EXIST) {
-                self.rename(attachment);
-            } else if !remade && self.remake_bridge(attachment)? {
-                remade = true;
-            } else {
+        let connected = attachment.plan.port.execute(&mut self.host.lock());
+        if let Err(error) = connected {
+            if !self.remake_bridge(attachment)? {
                 return Err(error.into());
             }
+            attachment.plan.port.execute(&mut self.host.lock())?;
         }
-    }
-
-    fn rename(&self, attachment: &mut Attachment) {
-        let name = random_veth();
-        attachment.plan.veth.host_name.clone_from(&name);
-        attachment.endpoint.host_interface = name;
-        if let Some(network) = self.networks.lock().by_id(&attachment.endpoint.network_id) {
-            network.endpoints.insert(
-                attachment.endpoint.endpoint_id.clone(),
-                attachment.endpoint.clone(),
-            );
-        }
+        Ok(attachment.plan.inside.execute(&mut namespace.connection)?)
     }
 
     /// Makes the attachment's bridge again if it is gone. Says whether it was.
@@ -268,10 +257,10 @@ impl NetworkManager {
         };
         let Some(plan) = plan else { return Ok(false) };
         let index = plan.ensure(&mut self.host.lock())?;
-        if index == attachment.plan.veth.bridge_index {
+        if index == attachment.plan.port.bridge_index {
             return Ok(false);
         }
-        attachment.plan.veth.bridge_index = index;
+        attachment.plan.port.bridge_index = index;
         if let Some(bridge) = self.networks.lock().by_id(id).and_then(Network::bridge_mut) {
             bridge.index = index;
         }
@@ -300,25 +289,6 @@ fn finish(namespace: Namespace) -> Result<std::os::fd::OwnedFd, NetworkError> {
     namespace
         .finish()
         .step(|| "finish the network namespace".into())
-}
-
-/// The inner end's index was predicted, since asking costs an exchange. After a failed attempt it is another one.
-fn set_up_inside(
-    namespace: &mut Namespace,
-    attachment: &mut Attachment,
-) -> Result<(), NetworkError> {
-    let (_, connection) = namespace.parts();
-    let inside = &mut attachment.plan.inside;
-    match inside.execute(connection) {
-        Err(error) if error.is(Errno::NODEV) => {
-            let link = link_by_name(connection, &attachment.plan.veth.inside_name)?;
-            inside.index = link.ok_or(error)?.header.index;
-            inside.execute(connection)?;
-        }
-        other => other?,
-    }
-    namespace.used_index(attachment.plan.inside.index);
-    Ok(())
 }
 
 /// The host's firewall with the rules of all networks and published ports, and none of an earlier daemon's.

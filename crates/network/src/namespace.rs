@@ -1,30 +1,36 @@
 //! Network namespaces prepared ahead of time.
 //!
-//! A thread of its own unshares one namespace after the other and hands each over as descriptors, with loopback up and a netlink
-//! socket that was opened inside. Making a namespace costs 0.3 to 0.7 ms; taking a prepared one costs nothing.
+//! Threads of their own unshare one namespace after the other and hand each over as descriptors, with loopback up and a netlink
+//! socket that was opened inside; those for bridges also with a veth pair, whose host end waits down and unconnected. Making a
+//! namespace with a pair costs about a millisecond, most of it for files below `/sys` and `/proc/sys`; taking a prepared one
+//! costs nothing.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::{NetworkError, Step};
-use crate::link::{change_link, links};
+use crate::link::{Pair, change_link, without_ipv6_address};
 use crate::netlink::{Batch, Connection};
 
-/// How many namespaces wait ready.
+/// How many namespaces of a kind wait ready.
 const READY: usize = 4;
+
+/// How many exist at most that nobody has: the ready ones and the one being made.
+pub(crate) const STOCK: usize = READY + 1;
 
 /// With at least this many left, refilling waits for [`REFILL_DELAY`].
 const LOW: usize = 2;
 
 /// Making a namespace takes the same kernel locks (RTNL among them) and a processor, which the container that has just taken one
-/// needs for its veth pair and its start.
-const REFILL_DELAY: Duration = Duration::from_millis(2);
+/// needs for its start.
+const REFILL_DELAY: Duration = Duration::from_millis(3);
 
 /// Index of loopback in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -33,122 +39,165 @@ const LOOPBACK: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Namespace {
     namespace: OwnedFd,
-    connection: Connection,
+    /// rtnetlink inside the namespace.
+    pub(crate) connection: Connection,
+    /// The prepared pair, until somebody takes it.
+    pair: Option<Pair>,
     /// `net.ipv6.conf.default.disable_ipv6` of this namespace; absent on kernels without IPv6.
     ipv6_default: Option<File>,
-    next_index: u32,
+    /// Where the host's ends of pairs go.
+    host: Arc<OwnedFd>,
 }
 
 impl Namespace {
-    /// The namespace itself and the netlink connection inside.
-    pub(crate) fn parts(&mut self) -> (BorrowedFd<'_>, &mut Connection) {
-        (self.namespace.as_fd(), &mut self.connection)
+    /// The veth pair for the interface `eth<number>`: the prepared one for the first, a new one for the others.
+    pub(crate) fn take_pair(&mut self, number: usize) -> Result<Pair, NetworkError> {
+        match self.pair.take() {
+            Some(pair) if number == 0 => Ok(pair),
+            _ => self.create_pair(number),
+        }
     }
 
-    /// The index that the next interface in the namespace will get: the kernel counts up.
-    pub(crate) fn next_index(&self) -> u32 {
-        self.next_index
+    /// A new pair for the interface `eth<number>`.
+    pub(crate) fn create_pair(&mut self, number: usize) -> Result<Pair, NetworkError> {
+        Ok(Pair::create(
+            &mut self.connection,
+            self.host.as_fd(),
+            &format!("eth{number}"),
+        )?)
     }
 
-    /// An interface got `index`; the next one comes after it.
-    pub(crate) fn used_index(&mut self, index: u32) {
-        self.next_index = index + 1;
+    /// The finished namespace. Interfaces that the container makes itself have the kernel's defaults again.
+    pub(crate) fn finish(self) -> io::Result<OwnedFd> {
+        self.set_ipv6(true)?;
+        Ok(self.namespace)
     }
 
     /// Switches IPv6 on or off for interfaces made from now on.
     ///
     /// An interface on an IPv4-only network must not speak IPv6 at all: link-local addresses would expose it to its neighbours
     /// (Docker since 26 does the same per interface).
-    pub(crate) fn set_ipv6(&self, enabled: bool) -> io::Result<()> {
+    fn set_ipv6(&self, enabled: bool) -> io::Result<()> {
         match &self.ipv6_default {
             Some(file) => file.write_all_at(if enabled { b"0" } else { b"1" }, 0),
             None => Ok(()),
         }
     }
-
-    /// The finished namespace. What the container makes itself has the kernel's defaults again.
-    pub(crate) fn finish(self) -> io::Result<OwnedFd> {
-        self.set_ipv6(true)?;
-        Ok(self.namespace)
-    }
 }
 
-/// The stock of prepared namespaces. Its thread ends with it.
+/// A stock of prepared namespaces of one kind. Its thread ends with it.
 #[derive(Debug)]
 pub(crate) struct NamespacePool {
     ready: Receiver<Result<Namespace, NetworkError>>,
 }
 
 impl NamespacePool {
-    /// Starts preparing. The first namespace is made when this returns, or its error is returned.
-    pub(crate) fn start() -> Result<NamespacePool, NetworkError> {
-        let (sender, ready) = crossbeam_channel::bounded(READY);
-        let worker = thread::Builder::new()
-            .name("netns-pool".into())
-            .stack_size(256 * 1024);
-        worker
-            .spawn(move || prepare_ahead(&sender))
-            .step(|| "start the namespace thread".into())?;
-        Ok(NamespacePool { ready })
+    /// Starts preparing namespaces with loopback only.
+    pub(crate) fn bare() -> Result<NamespacePool, NetworkError> {
+        NamespacePool::start("netns-bare", |worker| worker.prepare())
+    }
+
+    /// Starts preparing namespaces with a veth pair to the calling thread's namespace.
+    pub(crate) fn with_pairs() -> Result<NamespacePool, NetworkError> {
+        NamespacePool::start("netns-pairs", Worker::prepare_with_pair)
     }
 
     /// A namespace; waits for one only when containers start faster than namespaces can be made.
     pub(crate) fn take(&self) -> Result<Namespace, NetworkError> {
-        self.ready.recv().map_err(|_| {
+        let ended = || {
             NetworkError::io(
                 "take a network namespace",
                 io::Error::other("the namespace thread ended"),
             )
-        })?
+        };
+        self.ready.recv().map_err(|_| ended())?
+    }
+
+    fn start(
+        name: &str,
+        prepare: fn(&mut Worker) -> Result<Namespace, NetworkError>,
+    ) -> Result<NamespacePool, NetworkError> {
+        let (sender, ready) = crossbeam_channel::bounded(READY);
+        let mut worker = Worker::in_current_namespace()?;
+        let thread = thread::Builder::new()
+            .name(name.into())
+            .stack_size(256 * 1024);
+        let body = move || prepare_ahead(&sender, || prepare(&mut worker));
+        thread
+            .spawn(body)
+            .step(|| format!("start the thread {name}"))?;
+        Ok(NamespacePool { ready })
     }
 }
 
 /// Runs until the pool is gone. An error is handed over like a namespace, to whoever asks next.
-fn prepare_ahead(sender: &Sender<Result<Namespace, NetworkError>>) {
-    let mut next_index = None;
-    while sender.send(prepare(&mut next_index)).is_ok() {
+fn prepare_ahead(
+    sender: &Sender<Result<Namespace, NetworkError>>,
+    mut prepare: impl FnMut() -> Result<Namespace, NetworkError>,
+) {
+    while sender.send(prepare()).is_ok() {
         if sender.len() >= LOW {
             thread::sleep(REFILL_DELAY);
         }
     }
 }
 
-/// One namespace. The thread is inside it afterwards, and leaves it by making the next.
-fn prepare(next_index: &mut Option<u32>) -> Result<Namespace, NetworkError> {
-    wharf_sys::netns::unshare().step(|| "create a network namespace".into())?;
-    let namespace = wharf_sys::netns::current().step(|| "open the network namespace".into())?;
-    let mut connection = Connection::open_route().step(|| "open a netlink socket".into())?;
-    let mut batch = Batch::new();
-    batch.push_route(
-        "bring up loopback",
-        0,
-        change_link(LOOPBACK, Vec::new(), true),
-    );
-    connection.exchange(&mut batch)?;
-    let first_free = match *next_index {
-        Some(index) => index,
-        None => *next_index.insert(first_free_index(&mut connection)?),
-    };
-    let namespace = Namespace {
-        namespace,
-        connection,
-        ipv6_default: open_ipv6_default()?,
-        next_index: first_free,
-    };
-    namespace
-        .set_ipv6(false)
-        .step(|| "switch IPv6 off in the network namespace".into())?;
-    Ok(namespace)
+/// What a preparing thread keeps of the host's namespace. It is in the namespace made last, and leaves it by making the next.
+struct Worker {
+    host: Arc<OwnedFd>,
+    host_connection: Connection,
 }
 
-/// Modules such as `sit` and `ipip` put an interface into every new namespace (`net.core.fb_tunnels_only_for_init_net`), the same
-/// in each.
-fn first_free_index(connection: &mut Connection) -> Result<u32, NetworkError> {
-    let highest = links(connection)?
-        .iter()
-        .map(|link| link.header.index)
-        .max();
-    Ok(highest.unwrap_or(LOOPBACK) + 1)
+impl Worker {
+    fn in_current_namespace() -> Result<Worker, NetworkError> {
+        let host =
+            wharf_sys::netns::current().step(|| "open the host's network namespace".into())?;
+        let host_connection = Connection::open_route().step(|| "open a netlink socket".into())?;
+        Ok(Worker {
+            host: Arc::new(host),
+            host_connection,
+        })
+    }
+
+    fn prepare(&mut self) -> Result<Namespace, NetworkError> {
+        wharf_sys::netns::unshare().step(|| "create a network namespace".into())?;
+        let namespace = wharf_sys::netns::current().step(|| "open the network namespace".into())?;
+        let mut connection = Connection::open_route().step(|| "open a netlink socket".into())?;
+        let mut batch = Batch::new();
+        batch.push_route(
+            "bring up loopback",
+            0,
+            change_link(LOOPBACK, Vec::new(), true),
+        );
+        connection.exchange(&mut batch)?;
+        let namespace = Namespace {
+            namespace,
+            connection,
+            pair: None,
+            ipv6_default: open_ipv6_default()?,
+            host: Arc::clone(&self.host),
+        };
+        namespace
+            .set_ipv6(false)
+            .step(|| "switch IPv6 off in the network namespace".into())?;
+        Ok(namespace)
+    }
+
+    fn prepare_with_pair(&mut self) -> Result<Namespace, NetworkError> {
+        let mut namespace = self.prepare()?;
+        let pair = namespace.create_pair(0)?;
+        if namespace.ipv6_default.is_some() {
+            let mut batch = Batch::new();
+            batch.push_route(
+                "switch IPv6 addresses off",
+                0,
+                without_ipv6_address(pair.host_index),
+            );
+            self.host_connection.exchange(&mut batch)?;
+        }
+        namespace.pair = Some(pair);
+        Ok(namespace)
+    }
 }
 
 /// The file stays bound to the namespace of the thread that opens it.

@@ -41,13 +41,6 @@ enum Driver {
     Null,
 }
 
-/// What a request comes to.
-pub(crate) enum Planned {
-    /// An endpoint without an interface.
-    Bare(Endpoint),
-    Attachment(Attachment),
-}
-
 /// An endpoint that is gone but for its address and ports, which are given back when the firewall knows.
 #[derive(Debug)]
 pub(crate) struct Released {
@@ -182,30 +175,26 @@ impl Networks {
         &mut self,
         request: &EndpointRequest,
         interface: &Interface,
-    ) -> Result<Planned, NetworkError> {
+    ) -> Result<Attachment, NetworkError> {
         let position = self.position(&request.network)?;
         let network = &mut self.list[position];
-        let planned = match &mut network.driver {
-            Driver::Bridge(bridge) => Planned::Attachment(bridge.plan_attachment(
-                &network.record,
-                request,
-                interface,
-                &mut self.ports,
-            )?),
-            Driver::Null => Planned::Bare(bare_endpoint(&network.record)),
-            Driver::Host => {
-                let text = "container cannot be connected to host network".to_owned();
-                return Err(NetworkError::Invalid(text));
+        let alone = |mode: &str| {
+            let text =
+                "container cannot be connected to multiple networks with one of the networks in";
+            NetworkError::Invalid(format!("{text} {mode} mode"))
+        };
+        let attachment = match &mut network.driver {
+            Driver::Bridge(bridge) => {
+                bridge.plan_attachment(&network.record, request, interface, &mut self.ports)?
             }
+            Driver::Null => return Err(alone("private (none)")),
+            Driver::Host => return Err(alone("host")),
         };
-        let endpoint = match &planned {
-            Planned::Bare(endpoint) => endpoint,
-            Planned::Attachment(attachment) => &attachment.endpoint,
-        };
+        let endpoint = &attachment.endpoint;
         network
             .endpoints
             .insert(endpoint.endpoint_id.clone(), endpoint.clone());
-        Ok(planned)
+        Ok(attachment)
     }
 
     /// An endpoint without an interface on the network `name`.

@@ -1,32 +1,33 @@
-//! A container's attachment: a veth pair, one end a bridge port, the other inside with address and default route.
+//! A container's attachment: a pair's host end becomes a bridge port, its inner end gets addresses and the default route.
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkInfo, LinkMessage,
+    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage,
 };
 
-use super::message::{CREATE, change_link, default_route, new_address, set_up};
+use super::message::{CREATE, change_link, default_route, new_address};
 use crate::name::Mac;
 use crate::netlink::{Batch, Connection, NetlinkError};
 
-/// A veth pair whose one end starts in the container's namespace.
+/// One attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Veth {
-    /// Host's end.
-    pub(crate) host_name: String,
-    /// Index of the bridge it becomes a port of.
+pub(crate) struct EndpointPlan {
+    pub(crate) port: Port,
+    pub(crate) inside: Inside,
+}
+
+/// What is set up on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// Host's end of the pair.
+    pub(crate) index: u32,
+    /// The bridge it becomes a port of.
     pub(crate) bridge_index: u32,
-    /// Of both ends; `None`: the kernel's 1500.
+    /// `None`: the kernel's 1500.
     pub(crate) mtu: Option<u32>,
-    /// Container's end.
-    pub(crate) inside_name: String,
-    /// Container's address on the link.
-    pub(crate) mac: Mac,
     /// Whether the bridge may send a packet back where it came from. A container that asks for its own published port needs it
     /// where bridged packets pass the firewall (`bridge-nf-call-iptables`); others are spared their own broadcasts.
     pub(crate) hairpin: bool,
@@ -35,99 +36,66 @@ pub(crate) struct Veth {
 /// What is set up in the container's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Inside {
+    /// Inner end of the pair.
     pub(crate) index: u32,
+    pub(crate) mac: Mac,
+    /// `None`: the kernel's 1500.
+    pub(crate) mtu: Option<u32>,
     pub(crate) addresses: Vec<IpNet>,
     pub(crate) gateways: Vec<IpAddr>,
 }
 
-/// One attachment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EndpointPlan {
-    pub(crate) veth: Veth,
-    pub(crate) inside: Inside,
-}
-
-impl Veth {
-    /// Makes the pair from the host's side; the inner end appears in `namespace`.
+impl Port {
+    /// Connects the pair to its bridge and brings it up, in one exchange on the host's side.
     ///
     /// Nothing has to be undone after a later failure: the pair dies with the namespace.
-    pub(crate) fn execute(
-        &self,
-        host: &mut Connection,
-        namespace: BorrowedFd<'_>,
-    ) -> Result<(), NetlinkError> {
-        host.exchange(&mut self.batch(namespace.as_raw_fd()))
+    pub(crate) fn execute(&self, host: &mut Connection) -> Result<(), NetlinkError> {
+        host.exchange(&mut self.batch())
     }
 
-    fn batch(&self, namespace: RawFd) -> Batch {
+    fn batch(&self) -> Batch {
         let mut batch = Batch::new();
+        let mut attributes = vec![LinkAttribute::Controller(self.bridge_index)];
+        attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         let step = format!(
-            "create veth pair {} to the bridge with index {}",
-            self.host_name, self.bridge_index
+            "connect interface {} to bridge {}",
+            self.index, self.bridge_index
         );
-        batch.push_route(step, CREATE, self.message(namespace));
+        batch.push_route(step, 0, change_link(self.index, attributes, true));
         if self.hairpin {
-            let step = format!("set hairpin mode on {}", self.host_name);
+            let step = format!("set hairpin mode on interface {}", self.index);
             batch.push_route(step, 0, self.hairpin_message());
         }
         batch
     }
 
-    /// One message makes both ends. The host's end is up and a bridge port at once; the inner end can't be brought up here, because
-    /// `veth_open` refuses until its peer exists.
-    fn message(&self, namespace: RawFd) -> RouteNetlinkMessage {
-        let mut peer = LinkMessage::default();
-        peer.attributes = vec![
-            LinkAttribute::IfName(self.inside_name.clone()),
-            LinkAttribute::NetNsFd(namespace),
-            LinkAttribute::Address(self.mac.0.to_vec()),
-        ];
-        peer.attributes.extend(self.mtu.map(LinkAttribute::Mtu));
-
-        let mut host = LinkMessage::default();
-        set_up(&mut host);
-        host.attributes = vec![
-            LinkAttribute::IfName(self.host_name.clone()),
-            LinkAttribute::Controller(self.bridge_index),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-            ]),
-        ];
-        host.attributes.extend(self.mtu.map(LinkAttribute::Mtu));
-        RouteNetlinkMessage::NewLink(host)
-    }
-}
-
-impl Veth {
-    /// Port settings are taken from a change only, not from the message that makes the port.
+    /// Port settings are taken only from `RTM_NEWLINK` on what is a port already.
     fn hairpin_message(&self) -> RouteNetlinkMessage {
         let mut message = LinkMessage::default();
-        message.attributes = vec![
-            LinkAttribute::IfName(self.host_name.clone()),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
-                    true,
-                )])),
-            ]),
-        ];
+        message.header.index = self.index;
+        let settings = vec![InfoBridgePort::HairpinMode(true)];
+        message.attributes = vec![LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(settings)),
+        ])];
         RouteNetlinkMessage::NewLink(message)
     }
 }
 
 impl Inside {
-    /// Sets up the inner end over a connection that was opened in the namespace.
+    /// Sets up the inner end, in one exchange over a connection that was opened in the namespace.
     pub(crate) fn execute(&self, inside: &mut Connection) -> Result<(), NetlinkError> {
         inside.exchange(&mut self.batch())
     }
 
     fn batch(&self) -> Batch {
         let mut batch = Batch::new();
+        let mut attributes = vec![LinkAttribute::Address(self.mac.0.to_vec())];
+        attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         batch.push_route(
-            "bring up the container's interface",
+            format!("set MAC address {}", self.mac),
             0,
-            change_link(self.index, Vec::new(), true),
+            change_link(self.index, attributes, true),
         );
         for address in &self.addresses {
             batch.push_route(
@@ -150,48 +118,46 @@ impl Inside {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-    use proptest::prelude::*;
 
-    fn reparse(mut message: NetlinkMessage<RouteNetlinkMessage>) -> RouteNetlinkMessage {
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes)
-            .unwrap()
-            .payload
-        {
-            NetlinkPayload::InnerMessage(message) => message,
-            other => panic!("unexpected {other:?}"),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn veth_message_survives_its_encoding(
-            name in "[a-z]{1,15}", bridge_index in 1u32.., mac in any::<[u8; 6]>(), mtu in proptest::option::of(68u32..65536),
-        ) {
-            let veth = Veth { host_name: name, bridge_index, mtu, inside_name: "eth0".into(), hairpin: false, mac: Mac(mac) };
-            let message = veth.message(5);
-            prop_assert_eq!(reparse(message.clone().into()), message);
-        }
+    fn steps(batch: &Batch) -> Vec<&str> {
+        (0..batch.len()).map(|index| batch.step(index)).collect()
     }
 
     #[test]
-    fn inside_is_up_before_it_is_routed() {
+    fn addresses_come_before_the_routes_that_need_them() {
         let inside = Inside {
             index: 2,
+            mac: Mac([2, 0x42, 172, 17, 0, 2]),
+            mtu: None,
             addresses: vec!["172.17.0.2/16".parse().unwrap()],
             gateways: vec!["172.17.0.1".parse().unwrap()],
         };
-        let batch = inside.batch();
-        let steps: Vec<&str> = (0..batch.len()).map(|index| batch.step(index)).collect();
+        let expected = [
+            "set MAC address 02:42:ac:11:00:02",
+            "add address 172.17.0.2/16",
+            "add default route by 172.17.0.1",
+        ];
+        assert_eq!(steps(&inside.batch()), expected);
+    }
+
+    #[test]
+    fn hairpin_costs_only_who_needs_it() {
+        let port = Port {
+            index: 7,
+            bridge_index: 3,
+            mtu: None,
+            hairpin: false,
+        };
+        assert_eq!(steps(&port.batch()), ["connect interface 7 to bridge 3"]);
+        let port = Port {
+            hairpin: true,
+            ..port
+        };
         assert_eq!(
-            steps,
+            steps(&port.batch()),
             [
-                "bring up the container's interface",
-                "add address 172.17.0.2/16",
-                "add default route by 172.17.0.1"
+                "connect interface 7 to bridge 3",
+                "set hairpin mode on interface 7"
             ]
         );
     }

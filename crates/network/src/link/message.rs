@@ -113,21 +113,6 @@ pub(crate) fn link_by_name(
     }
 }
 
-/// All links of the connection's namespace.
-pub(crate) fn links(connection: &mut Connection) -> Result<Vec<LinkMessage>, NetlinkError> {
-    let found = connection.dump(
-        "list interfaces",
-        RouteNetlinkMessage::GetLink(LinkMessage::default()),
-    )?;
-    Ok(found
-        .into_iter()
-        .filter_map(|message| match message {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
-        })
-        .collect())
-}
-
 /// IPv4 addresses of link `index`.
 pub(crate) fn ipv4_addresses(
     connection: &mut Connection,
