@@ -19,6 +19,14 @@ pub fn merge(config: &mut Config, image: &RunConfig) {
         merge_health(config.healthcheck.get_or_insert_default(), health);
     }
     fill(&mut config.working_dir, &image.working_dir);
+    // Nothing of one's own is what the image has, even if that is nothing (Go's nil).
+    if config.volumes.as_ref().is_some_and(|own| own.is_empty()) {
+        config.volumes = None;
+    }
+    // Nothing of one's own is what the image has, even if that is nothing (Go's nil).
+    if config.volumes.as_ref().is_some_and(|own| own.is_empty()) {
+        config.volumes = None;
+    }
     if !image.volumes.is_empty() {
         let volumes = config.volumes.get_or_insert_default();
         volumes.extend(image.volumes.keys().map(|path| (path.clone(), Empty {})));
@@ -35,6 +43,10 @@ fn fill(field: &mut String, value: &str) {
 fn merge_env(config: &mut Config, image: &RunConfig) {
     fn key(entry: &str) -> &str {
         entry.split_once('=').map_or(entry, |(key, _)| key)
+    }
+    if is_empty(config.env.as_ref()) {
+        config.env = (!image.env.is_empty()).then(|| image.env.clone());
+        return;
     }
     let own = config.env.get_or_insert_default();
     let given = own.len();

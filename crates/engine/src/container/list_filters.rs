@@ -67,7 +67,10 @@ impl<'a> Query<'a> {
             let names = filters.get(key);
             names
                 .last()
-                .map(|name| Ok(engine.containers.get(name)?.record().created_ns))
+                .map(|name| match engine.containers.get(name) {
+                    Ok(container) => Ok(container.record().created_ns),
+                    Err(_) => Err(Error::not_found(format!("no such container {name}"))),
+                })
                 .transpose()
         };
         Ok(Query {
