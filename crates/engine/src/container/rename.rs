@@ -18,7 +18,10 @@ impl Engine {
         }
         let new_name = self
             .containers
-            .reserve(new, &container.id)
+            .reserve(
+                &format!("/{}", new.strip_prefix('/').unwrap_or(new)),
+                &container.id,
+            )
             .map_err(|error| error.context("Error when allocating new name"))?;
         if let Err(error) =
             container.edit_record(&self.database, |record| record.name.clone_from(&new_name))

@@ -78,6 +78,9 @@ fn is_invalid_command(lower: &str) -> bool {
 /// The message of a failed exec, with Docker's prefix and the exit code it leaves.
 pub fn of_exec(error: ClientError) -> StartError {
     match error {
+        ClientError::Launch(error) if error.kind == LaunchErrorKind::User => {
+            StartError::of(Error::internal(error.message))
+        }
         ClientError::Launch(error) => {
             let start = StartError::of_launch(&error.to_string());
             let text = format!(

@@ -86,7 +86,7 @@ impl Volumes {
         options: BTreeMap<String, String>,
         labels: Option<BTreeMap<String, String>>,
     ) -> Result<(Volume, bool)> {
-        check_driver(driver)?;
+        check_driver(driver).map_err(|error| error.context(format!("create {name}")))?;
         let anonymous = name.is_empty();
         let name = if anonymous {
             ids::random()
@@ -239,7 +239,7 @@ mod tests {
             (
                 "ab",
                 "odd",
-                "error looking up volume plugin odd: plugin \"odd\" not found",
+                "create ab: error looking up volume plugin odd: plugin \"odd\" not found",
             ),
         ] {
             let error = volumes
