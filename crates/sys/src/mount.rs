@@ -61,7 +61,8 @@ pub fn has_mount_setattr() -> bool {
 /// Whether overlay takes `lowerdir+` through `fsconfig` (Linux 6.8, when built in or loadable).
 pub fn overlay_has_lowerdir_append() -> bool {
     let takes = |key: &str| {
-        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).is_ok_and(|fs| fsconfig_set_string(&fs, key, "/").is_ok())
+        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+            .is_ok_and(|fs| fsconfig_set_string(&fs, key, "/").is_ok())
     };
     // Before 6.5 any key was taken and only looked at when mounting.
     takes("lowerdir+") && !takes("no-such-option")

@@ -430,12 +430,27 @@ fn show_result(pipeline: &Pipeline, value: &Value) -> String {
     };
     match (value, field) {
         (Value::Null, Some(name)) => show::show_null(name).to_owned(),
-        (Value::Null, None) if pipeline.commands.last().is_some_and(|call| call.written.starts_with("index")) => {
+        (Value::Null, None)
+            if pipeline
+                .commands
+                .last()
+                .is_some_and(|call| call.written.starts_with("index")) =>
+        {
             String::new()
         }
         (Value::Object(map), Some(name)) if MAPS_OF_LISTS.contains(&name.as_str()) => {
-            let list = |value: &Value| if value.is_null() { json!([]) } else { value.clone() };
-            show::show(&map.iter().map(|(key, value)| (key.clone(), list(value))).collect())
+            let list = |value: &Value| {
+                if value.is_null() {
+                    json!([])
+                } else {
+                    value.clone()
+                }
+            };
+            show::show(
+                &map.iter()
+                    .map(|(key, value)| (key.clone(), list(value)))
+                    .collect(),
+            )
         }
         _ => show::show(value),
     }

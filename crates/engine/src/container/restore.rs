@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use wharf_runtime::client::{ClientError, ExitStatus, Monitor};
+use wharf_runtime::client::{ClientError, ExitStatus, Monitor, MonitorEvent, Target};
 use wharf_runtime::plan::ContainerPlan;
 
 use super::exit::UNKNOWN_EXIT;
@@ -39,7 +39,9 @@ impl Engine {
         let outcome = match container.status() {
             Status::Running | Status::Paused => self.find_running(container).await,
             Status::Removing => self.finish_removal(container).await,
-            _ => Ok(()),
+            Status::Created | Status::Exited | Status::Restarting | Status::Dead => {
+                self.end_unacknowledged(container).await
+            }
         };
         if let Err(error) = outcome {
             tracing::error!(container = container.id, %error, "container not restored");
@@ -68,6 +70,38 @@ impl Engine {
             Err(error) => self.end_unwatched(container, &plan, &error).await,
         };
         self.exited_unwatched(container, status).await;
+        Ok(())
+    }
+
+    /// A daemon killed in the middle of a start leaves a process that nobody was told of and whose addresses are not
+    /// reserved. It is ended; the client that asked has seen its request fail.
+    async fn end_unacknowledged(&self, container: &Arc<Container>) -> Result<()> {
+        let directory = self.config.monitor_dir(&container.id);
+        if !directory.exists() {
+            return Ok(());
+        }
+        match Monitor::reconnect(&directory).await {
+            Ok(Ok((monitor, _, mut events))) => {
+                tracing::warn!(
+                    container = container.id,
+                    "ending a start that was never acknowledged"
+                );
+                monitor
+                    .signal(Target::Init, rustix::process::Signal::KILL.as_raw())
+                    .await
+                    .map_err(|error| Error::caused("end an unacknowledged start", error))?;
+                while let Some(event) = events.recv().await {
+                    if matches!(event, MonitorEvent::Exited(_) | MonitorEvent::Lost) {
+                        break;
+                    }
+                }
+            }
+            Ok(Err(_)) => {}
+            Err(error) => {
+                let plan = self.plan_alone(&container.record())?;
+                self.end_unwatched(container, &plan, &error).await;
+            }
+        }
         Ok(())
     }
 

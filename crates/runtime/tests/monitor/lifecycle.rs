@@ -189,10 +189,7 @@ async fn reconnect(f: Fixture) {
 
 async fn record(f: Fixture) {
     let container = f
-        .run(
-            f.request("a", "while :; do sleep 0.01; done"),
-            vec![],
-        )
+        .run(f.request("a", "while :; do sleep 0.01; done"), vec![])
         .await;
     let Container {
         monitor,
