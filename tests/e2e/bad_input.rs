@@ -29,14 +29,14 @@ fn load_error(engine: &Engine, archive: &[u8]) -> String {
     text
 }
 
-/// Layer directories of the data root, links aside.
+/// Layer directories of the data root; short links and the layer that all containers share aside.
 fn layer_dirs(engine: &Engine) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(engine.data_root().join("overlay2"));
     entries
         .map(|e| {
             e.flatten()
                 .map(|e| e.path())
-                .filter(|p| p.file_name().is_some_and(|n| n != "l"))
+                .filter(|p| p.file_name().is_some_and(|n| n != "l" && n != "init"))
                 .collect()
         })
         .unwrap_or_default()

@@ -173,7 +173,7 @@ fn removing_a_running_container_needs_force() {
     let old = format!(
         "You cannot remove a running container {id}. Stop the container before attempting removal or force remove"
     );
-    let new = "cannot remove container \"/rr\": container is running: stop the container before removing or force remove";
+    let new = "cannot remove container \"rr\": container is running: stop the container before removing or force remove";
     assert_eq!(answer.message(), engine.wording(new, &old));
 }
 

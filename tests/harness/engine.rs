@@ -16,6 +16,9 @@ use crate::{images, leftovers};
 /// How long the last process of a removed container may take to be gone.
 const SETTLE: Duration = Duration::from_secs(15);
 
+/// A daemon may keep this many interfaces ready that belong to no container yet.
+const PREPARED_INTERFACES: usize = 5;
+
 /// Which daemon is under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -377,7 +380,11 @@ impl Engine {
     /// Waits until nothing of any container is left while the daemon runs.
     pub fn assert_settled(&self) {
         let limit = SETTLE;
-        self.settle("interfaces", limit, || self.netns.interfaces());
+        self.settle("bridge ports", limit, || self.netns.bridge_ports());
+        self.settle("interfaces", limit, || {
+            let mut spare = self.netns.interfaces();
+            spare.split_off(spare.len().min(PREPARED_INTERFACES))
+        });
         self.settle("cgroups", limit, || {
             leftovers::cgroups_below(&self.name)
                 .iter()
@@ -433,6 +440,9 @@ impl Engine {
                 .into_iter()
                 .map(leftovers::describe)
                 .collect()
+        });
+        self.settle("interfaces after the end", SETTLE, || {
+            self.netns.interfaces()
         });
         if !self.is_reference() {
             self.settle("mounts after the end", SETTLE, || self.mounts());

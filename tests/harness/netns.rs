@@ -54,13 +54,23 @@ impl NetNs {
     /// Interfaces other than the loopback and the default bridge.
     #[must_use]
     pub fn interfaces(&self) -> Vec<String> {
+        self.links(|_| true)
+    }
+
+    /// Those of them that are ports of a bridge.
+    #[must_use]
+    pub fn bridge_ports(&self) -> Vec<String> {
+        self.links(|line| line.contains(" master "))
+    }
+
+    fn links(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let output = Command::new("ip")
             .args(["-n", &self.name, "-o", "link"])
             .output()
             .expect("ip runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let names = text
-            .lines()
+        let wanted = text.lines().filter(|line| is_wanted(line));
+        let names = wanted
             .filter_map(|line| line.split(": ").nth(1))
             .map(|n| n.split('@').next().unwrap_or(n).to_owned());
         names.filter(|n| !is_permanent(n)).collect()
