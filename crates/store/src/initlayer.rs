@@ -5,12 +5,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
-/// Directories with the mode Docker gives them, parents first.
+/// Docker gives it to directories and files alike.
+const MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// Directories, parents first.
 const DIRECTORIES: [&str; 6] = ["dev", "dev/pts", "dev/shm", "proc", "sys", "etc"];
 
-/// Empty files; Docker makes them executable.
+/// Empty files.
 const FILES: [&str; 5] = [
     ".dockerenv",
     "dev/console",
@@ -24,7 +27,8 @@ pub(crate) fn create(diff: &Path) -> io::Result<()> {
     let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(diff, dir, Mode::empty())?;
     for name in DIRECTORIES {
-        rustix::fs::mkdirat(&root, name, Mode::from_raw_mode(0o755))?;
+        rustix::fs::mkdirat(&root, name, MODE)?;
+        rustix::fs::chmodat(&root, name, MODE, AtFlags::empty())?;
     }
     for name in FILES {
         create_file(&root, name)?;
@@ -34,8 +38,9 @@ pub(crate) fn create(diff: &Path) -> io::Result<()> {
 
 fn create_file(root: &OwnedFd, name: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    rustix::fs::openat(root, name, flags, Mode::from_raw_mode(0o755))?;
-    Ok(())
+    let file = rustix::fs::openat(root, name, flags, MODE)?;
+    // The process's umask must not matter.
+    Ok(rustix::fs::fchmod(file, MODE)?)
 }
 
 #[cfg(test)]

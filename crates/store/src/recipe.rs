@@ -285,14 +285,13 @@ impl Content {
 
 fn open_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
-    Ok(rustix::fs::openat2(
-        root,
-        path,
-        flags,
-        Mode::empty(),
-        resolve,
-    )?)
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |flags| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+    match open(flags | OFlags::NOATIME) {
+        // Only owners may leave the access time alone (open(2)).
+        Err(rustix::io::Errno::PERM) => Ok(open(flags)?),
+        result => Ok(result?),
+    }
 }
 
 fn copy_range(
