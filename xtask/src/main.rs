@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod guest;
 mod images;
 mod lint;
 mod packages;
@@ -16,6 +17,7 @@ usage: cargo xtask <verb>
   test [ARGS]    install what the tests need, build, make the images, run all tests (ARGS go to `cargo test`)
   images         make the test images in target/images
   bench [ARGS]   time Wharf, against a reference daemon if asked (`cargo xtask bench --help`)
+  guest          the launch tests under Debian's stock kernel with cgroup v2, in a virtual machine
   lint           formatting, clippy and documentation";
 
 fn main() -> Result<()> {
@@ -29,6 +31,7 @@ fn main() -> Result<()> {
             images::ensure(&run::images_dir())
         }
         Some("bench") => test::bench(&rest),
+        Some("guest") => guest::guest(),
         Some("lint") => lint::lint(),
         _ => bail!("{USAGE}"),
     }

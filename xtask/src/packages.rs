@@ -31,6 +31,16 @@ pub(crate) const TESTS: &[Need] = &[
     ),
 ];
 
+/// What a virtual machine takes.
+pub(crate) const GUEST: &[Need] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("cpio", "cpio"),
+    (
+        "/usr/share/doc/linux-image-cloud-amd64",
+        "linux-image-cloud-amd64",
+    ),
+];
+
 /// Installs the packages whose file or program is not there.
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     let missing: Vec<&str> = needs

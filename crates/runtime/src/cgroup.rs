@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use control::create;
+pub(crate) use control::open_dir;
 pub use stats::{BlockIoEntry, CgroupStats, CpuStats, MemoryStats, PidsStats};
 
 /// Where a container's control group is. Part of the plan; all later operations work on it alone.

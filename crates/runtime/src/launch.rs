@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! caller (single-threaded)                     child
-//!   make and fill the control group
-//!   clone3 into new namespaces  ───────────▶  join the group, other namespaces        [init]
-//!   wait                                       mount the root, everything in it        [rootfs, mounts, devices]
+//!   v2: make and fill the control group
+//!   clone3 into new namespaces  ───────────▶  join other namespaces                   [init]
+//!   v1: make and fill the control groups       mount the root                          [rootfs]
+//!   go on  ────────────────────────────────▶  v1: join the control groups
+//!                                              mount everything in the root            [mounts, devices]
 //!                                              pivot_root, hide paths                  [masks]
 //!          ◀── terminal's master side ──────   terminal                                [console]
-//!                                              user, limits, capabilities, filter      [program]
+//!                                              user, limits, capabilities              [program]
+//!          ◀── about to execute ────────────   filter
 //!          ◀── error text, or end of file ──   execve
 //! ```
 //!
@@ -29,12 +32,15 @@ mod user;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
 use wharf_sys::clone::{Forked, fork_with};
 
-use crate::cgroup;
+use self::init::PidNamespace;
+use self::report::Outcome;
+use crate::cgroup::{self, CgroupPath};
 use crate::plan::{ContainerPlan, ExecPlan, NamespaceSource};
 
 /// Standard streams of a new process.
@@ -144,8 +150,6 @@ pub fn launch(
             "a container needs its own mount namespace",
         ));
     }
-    cgroup::create(&plan.cgroup)
-        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))?;
     let launched = start_init(plan, stdio, netns);
     if launched.is_err() {
         // The launch error is the one to report; a group that cannot be removed is found again by the daemon's
@@ -155,30 +159,55 @@ pub fn launch(
     launched
 }
 
+/// On v2 the child is born in its group; on v1 it joins by itself, so that the groups can be made while it mounts.
 fn start_init(
     plan: &ContainerPlan,
     stdio: LaunchStdio,
     netns: Option<OwnedFd>,
 ) -> Result<Launched, LaunchError> {
-    let group = plan
-        .cgroup
-        .path
-        .open_v2()
-        .map_err(|e| LaunchError::setup(e.to_string()))?;
-    let pid_namespace = init::PidNamespace::enter(&plan.namespaces.pid)?;
+    let group = match &plan.cgroup.path {
+        CgroupPath::V1(_) => None,
+        CgroupPath::V2(dir) => {
+            make_group(plan)?;
+            Some(open_group(dir)?)
+        }
+    };
+    let pid_namespace = PidNamespace::enter(&plan.namespaces.pid)?;
     let (parent, child) = report::pair().step("create socket pair")?;
     let flags = init::clone_flags(&plan.namespaces, netns.is_some());
-    match fork_with(flags, group.as_ref().map(AsFd::as_fd)).step("clone")? {
-        Forked::Child => {
+    match fork_with(flags, group.as_ref().map(AsFd::as_fd)) {
+        Ok(Forked::Child) => {
             drop(parent);
             init::run(plan, stdio, netns, child)
         }
-        Forked::Parent { pid, pidfd } => {
-            drop((child, stdio, netns, group));
-            pid_namespace.leave()?;
-            wait_for_exec(&parent, pid, pidfd)
+        forked => {
+            drop((child, stdio, netns));
+            let child = StartedChild::new(forked, pid_namespace, parent)?;
+            let made = if group.is_none() {
+                make_group(plan)
+            } else {
+                Ok(())
+            };
+            if let Err(error) = made.and_then(|()| {
+                child
+                    .report
+                    .go_on()
+                    .step("tell the container process to go on")
+            }) {
+                return Err(child.end(error));
+            }
+            child.wait_for_exec(&plan.cgroup.path)
         }
     }
+}
+
+fn make_group(plan: &ContainerPlan) -> Result<(), LaunchError> {
+    cgroup::create(&plan.cgroup)
+        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))
+}
+
+fn open_group(dir: &Path) -> Result<OwnedFd, LaunchError> {
+    cgroup::open_dir(dir).step_with(|| format!("open cgroup {}", dir.display()))
 }
 
 /// Starts a further process in the container whose init is `init`. Blocking; single-threaded callers only.
@@ -187,50 +216,90 @@ pub fn launch_exec(
     init: &OwnedFd,
     stdio: LaunchStdio,
 ) -> Result<Launched, LaunchError> {
-    let group = plan
-        .cgroup
-        .open_v2()
-        .map_err(|e| LaunchError::setup(e.to_string()))?;
-    let pid_namespace = init::PidNamespace::enter_of(init)?;
+    let group = match &plan.cgroup {
+        CgroupPath::V1(_) => None,
+        CgroupPath::V2(dir) => Some(open_group(dir)?),
+    };
+    let pid_namespace = PidNamespace::enter_of(init)?;
     let (parent, child) = report::pair().step("create socket pair")?;
-    match fork_with(0, group.as_ref().map(AsFd::as_fd)).step("clone")? {
-        Forked::Child => {
+    let forked = match fork_with(0, group.as_ref().map(AsFd::as_fd)) {
+        // The container has made groups of its own, as a service manager does: then none but leaves hold processes,
+        // and the one of its init is as good as any.
+        Err(e) if group.is_some() && e.raw_os_error() == Some(libc::EBUSY) => {
+            let nested = plan
+                .cgroup
+                .group_of(init)
+                .step("find the group of the container's init")?;
+            fork_with(0, Some(open_group(&nested)?.as_fd()))
+        }
+        forked => forked,
+    };
+    match forked {
+        Ok(Forked::Child) => {
             drop(parent);
             exec::run(plan, init.as_fd(), stdio, child)
         }
-        Forked::Parent { pid, pidfd } => {
-            drop((child, stdio, group));
-            pid_namespace.leave()?;
-            wait_for_exec(&parent, pid, pidfd)
+        forked => {
+            drop((child, stdio));
+            StartedChild::new(forked, pid_namespace, parent)?.wait_for_exec(&plan.cgroup)
         }
     }
 }
 
-/// Listens to the child until it has become the user's program, or has given up and been reaped.
-fn wait_for_exec(
-    parent: &report::Listener,
+/// A child on its way to `execve`, as its parent holds it.
+struct StartedChild {
     pid: i32,
     pidfd: OwnedFd,
-) -> Result<Launched, LaunchError> {
-    let error = match parent.listen() {
-        Ok(report::Outcome::Executed { console }) => {
-            return Ok(Launched {
-                pid,
-                pidfd,
-                console,
-            });
+    report: report::Listener,
+}
+
+impl StartedChild {
+    /// Comes back from the pid namespace in which the fork was made, whether or not it was.
+    fn new(
+        forked: io::Result<Forked>,
+        pid_namespace: PidNamespace,
+        report: report::Listener,
+    ) -> Result<StartedChild, LaunchError> {
+        let left = pid_namespace.leave();
+        let Forked::Parent { pid, pidfd } = forked.step("clone")? else {
+            unreachable!("the child does not get here")
+        };
+        let child = StartedChild { pid, pidfd, report };
+        match left {
+            Ok(()) => Ok(child),
+            Err(error) => Err(child.end(error)),
         }
-        Ok(report::Outcome::Failed(error)) => error,
-        Err(e) => {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-            LaunchError::setup(format!(
-                "wait for the container process: {}",
-                errno_text(&e)
-            ))
-        }
-    };
-    if let Some(pid) = Pid::from_raw(pid) {
-        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
     }
-    Err(error)
+
+    /// Listens until it has become the user's program, or has given up and been reaped.
+    fn wait_for_exec(self, group: &CgroupPath) -> Result<Launched, LaunchError> {
+        match self.report.listen() {
+            Ok(Outcome::Executed { console }) => Ok(Launched {
+                pid: self.pid,
+                pidfd: self.pidfd,
+                console,
+            }),
+            Ok(Outcome::Failed(error)) => Err(self.end(error)),
+            Ok(Outcome::Died) => {
+                let text = match group.oom_kills() {
+                    0 => "container init exited prematurely",
+                    _ => "container init was OOM-killed (memory limit too low?)",
+                };
+                Err(self.end(LaunchError::setup(text)))
+            }
+            Err(e) => {
+                let text = format!("wait for the container process: {}", errno_text(&e));
+                Err(self.end(LaunchError::setup(text)))
+            }
+        }
+    }
+
+    /// Makes sure that it is gone; answers the reason.
+    fn end(self, reason: LaunchError) -> LaunchError {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+        }
+        reason
+    }
 }

@@ -10,6 +10,8 @@ mod mounts;
 mod namespaces;
 mod process;
 mod resources;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,15 +46,27 @@ impl CgroupPath {
             .try_for_each(|d| write_file(&d.dir.join("tasks"), "0"))
     }
 
-    /// v2: a descriptor for `CLONE_INTO_CGROUP`.
-    pub(crate) fn open_v2(&self) -> Result<Option<OwnedFd>, CgroupError> {
-        let CgroupPath::V2(dir) = self else {
-            return Ok(None);
-        };
-        open_dir(dir).map(Some).map_err(|source| CgroupError::Read {
-            file: dir.clone(),
-            source,
-        })
+    /// v2: the directory, among this and nested ones, that a process is in.
+    pub(crate) fn group_of(&self, pidfd: &OwnedFd) -> io::Result<PathBuf> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        let pid = info
+            .lines()
+            .find_map(|l| l.strip_prefix("Pid:"))
+            .map(str::trim);
+        let pid = pid.ok_or(ErrorKind::InvalidData)?;
+        let mut todo: Vec<PathBuf> = self
+            .process_dir()
+            .map(Path::to_path_buf)
+            .into_iter()
+            .collect();
+        while let Some(dir) = todo.pop() {
+            let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            if procs.lines().any(|l| l == pid) {
+                return Ok(dir);
+            }
+            todo.extend(nested_groups(&dir));
+        }
+        Err(ErrorKind::NotFound.into())
     }
 
     /// Applies values to a running container (`docker update`).
@@ -142,7 +154,8 @@ impl CgroupPath {
     }
 }
 
-fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
+/// For `CLONE_INTO_CGROUP` and device programs.
+pub(crate) fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(
         dir,
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,

@@ -105,10 +105,6 @@ fn set_up(
     reporter: &Reporter,
 ) -> Result<console::Streams, LaunchError> {
     program::isolate()?;
-    plan.cgroup
-        .path
-        .join()
-        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))?;
     join_namespaces(&plan.namespaces, netns)?;
     program::set_oom_score(plan.process.oom_score_adj)?;
     rustix::process::umask(0.into());
@@ -117,6 +113,7 @@ fn set_up(
     rootfs::set_propagation("/", propagation).step("set propagation of host mounts")?;
     let sources = mounts::prepare(&plan.mounts)?;
     let root = rootfs::mount(&plan.rootfs, plan.layers_one_by_one)?;
+    join_group(plan, reporter)?;
     mounts::execute(&root, &plan.mounts, sources)?;
     devices::make_nodes(&root, &plan.devices)?;
     devices::make_links(&root, &plan.links)?;
@@ -160,7 +157,19 @@ fn join_namespaces(ns: &Namespaces, netns: Option<OwnedFd>) -> Result<(), Launch
         }
         (None, source) => join_path(source, LinkNameSpaceType::Network, "net")?,
     }
-    match &ns.cgroup {
+    Ok(())
+}
+
+/// The namespace comes after joining, for its root is the group the process is in.
+fn join_group(plan: &ContainerPlan, reporter: &Reporter) -> Result<(), LaunchError> {
+    reporter
+        .wait_to_go_on()
+        .step("wait for the control group")?;
+    plan.cgroup
+        .path
+        .join()
+        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))?;
+    match &plan.namespaces.cgroup {
         NamespaceSource::New => {
             wharf_sys::clone::unshare_cgroup_namespace().step("unshare cgroup namespace")
         }

@@ -92,12 +92,16 @@ fn give_streams_to(uid: u32) -> io::Result<()> {
 
 /// Becomes the program; never returns.
 pub(super) fn run(plan: &ProcessPlan, identity: &Identity, reporter: &Reporter) -> ! {
-    let Err(error) = execute(plan, identity);
+    let Err(error) = execute(plan, identity, reporter);
     reporter.send_failure(error);
     sys::exit_now(1)
 }
 
-fn execute(plan: &ProcessPlan, identity: &Identity) -> Result<Infallible, LaunchError> {
+fn execute(
+    plan: &ProcessPlan,
+    identity: &Identity,
+    reporter: &Reporter,
+) -> Result<Infallible, LaunchError> {
     let env = environment(plan, identity);
     let (args, c_env) = (c_strings(&plan.args)?, c_strings(&env)?);
     set_apparmor(plan.apparmor.as_deref()).step("apply apparmor profile")?;
@@ -106,6 +110,8 @@ fn execute(plan: &ProcessPlan, identity: &Identity) -> Result<Infallible, Launch
     become_user(plan, identity)?;
     enter_cwd(&plan.cwd, entered)?;
     let program = lookup::find(&plan.args[0], lookup::search_path(&env))?;
+    // The filter may forbid to say so afterwards.
+    reporter.send_executing().step("report")?;
     drop_powers(plan)?;
     let Err(e) = sys::execve(&program, &args, &c_env);
     // As under runc the container has started by now: the message is its output, and 255 its exit code.

@@ -1,9 +1,11 @@
-//! What the child tells the launching process, over one close-on-exec socket pair.
+//! What the child and the launching process tell each other, over one close-on-exec socket pair.
 //!
 //! ```text
+//! parent → child   one byte                the control group is there: go on (init only)
 //! child → parent   Console + descriptor    at most once, with a terminal
+//! child → parent   Executing               all that can fail in a way of its own is done
 //! child → parent   Failed(error)           last, instead of execve
-//! child → parent   (end of file)           execve succeeded
+//! child → parent   (end of file)           after Executing: execve succeeded; before: the child was killed
 //! ```
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -24,6 +26,7 @@ const MAX_MESSAGE: usize = 16 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
     Console,
+    Executing,
     Failed(LaunchError),
 }
 
@@ -43,6 +46,8 @@ pub(super) enum Outcome {
         /// Master side of its terminal.
         console: Option<OwnedFd>,
     },
+    /// It was killed before it got there.
+    Died,
     /// It gave up.
     Failed(LaunchError),
 }
@@ -62,7 +67,7 @@ impl Listener {
     /// Blocks until the child's end is closed.
     pub(super) fn listen(&self) -> io::Result<Outcome> {
         let mut console = None;
-        let mut failed = None;
+        let mut outcome = None;
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             let (length, fd) = receive(self.0.as_fd(), &mut buffer)?;
@@ -71,10 +76,23 @@ impl Listener {
             }
             match postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)? {
                 Message::Console => console = fd,
-                Message::Failed(error) => failed = Some(error),
+                Message::Executing => outcome = Some(None),
+                Message::Failed(error) => outcome = Some(Some(error)),
             }
         }
-        Ok(failed.map_or(Outcome::Executed { console }, Outcome::Failed))
+        Ok(match outcome {
+            None => Outcome::Died,
+            Some(None) => Outcome::Executed { console },
+            Some(Some(error)) => Outcome::Failed(error),
+        })
+    }
+
+    /// Lets the child past [`Reporter::wait_to_go_on`]. One that has given up already is heard by `listen`.
+    pub(super) fn go_on(&self) -> io::Result<()> {
+        match rustix::net::send(&self.0, &[1], SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
+            sent => Ok(sent.map(drop)?),
+        }
     }
 }
 
@@ -88,7 +106,8 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Opti
             &mut ancillary,
             RecvFlags::CMSG_CLOEXEC,
         ) {
-            Err(rustix::io::Errno::INTR) => {}
+            // Reset is told once, ahead of what is still to be read, when the other end closed without reading all.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             received => break received?,
         }
     };
@@ -118,6 +137,22 @@ impl Reporter {
         Ok(())
     }
 
+    /// Blocks until the parent says so. A parent that is gone ends the launch.
+    pub(super) fn wait_to_go_on(&self) -> io::Result<()> {
+        let mut byte = [0];
+        match receive(self.0.as_fd(), &mut byte)? {
+            (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Announces `execve`.
+    pub(super) fn send_executing(&self) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(&Message::Executing).map_err(io::Error::other)?;
+        rustix::net::send(&self.0, &bytes, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
     /// Reports why setup ended. A parent that is gone cannot be told.
     pub(super) fn send_failure(&self, mut error: LaunchError) {
         let mut end = error.message.len().min(MAX_MESSAGE - 64);
@@ -142,13 +177,40 @@ mod tests {
     use crate::launch::LaunchErrorKind;
 
     #[test]
-    fn end_of_file_means_executed() {
+    fn end_of_file_means_executed_once_announced() {
         let (listener, reporter) = pair().expect("socket pair");
         drop(reporter);
         assert!(matches!(
             listener.listen().expect("readable"),
-            Outcome::Executed { console: None }
+            Outcome::Died
         ));
+        let (listener, reporter) = pair().expect("socket pair");
+        listener.go_on().expect("sent");
+        reporter.wait_to_go_on().expect("received");
+        reporter.send_executing().expect("sent");
+        drop(reporter);
+        let outcome = listener.listen().expect("readable");
+        assert!(matches!(outcome, Outcome::Executed { console: None }));
+    }
+
+    #[test]
+    fn a_child_that_gave_up_before_it_was_told_to_go_on_is_heard() {
+        let (listener, reporter) = pair().expect("socket pair");
+        listener.go_on().expect("sent");
+        reporter.send_failure(LaunchError::setup("why"));
+        drop(reporter);
+        listener.go_on().expect("nobody listens, which is fine");
+        let Outcome::Failed(error) = listener.listen().expect("readable") else {
+            panic!("not failed")
+        };
+        assert_eq!(error.message, "why");
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_ends_the_launch() {
+        let (listener, reporter) = pair().expect("socket pair");
+        drop(listener);
+        assert!(reporter.wait_to_go_on().is_err());
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) fn plan_mounts(
 
 fn plan_mount(mount: &Mount, ns: &Namespaces, cgroup: &CgroupPath) -> Result<MountStep, PlanError> {
     let target = super::text(mount.destination(), "mount destination")?;
-    if !target.starts_with('/') {
+    if !target.starts_with('/') || names_root(&target) {
         return Err(PlanError::Invalid {
             what: "mount destination",
             value: target,
@@ -81,6 +81,13 @@ fn plan_mount(mount: &Mount, ns: &Namespaces, cgroup: &CgroupPath) -> Result<Mou
         recursive_attrs: options.recursive_attrs,
         propagation: options.propagation,
     })
+}
+
+/// The root is mounted already, and what is mounted over it would not be seen from inside.
+fn names_root(target: &str) -> bool {
+    target
+        .split('/')
+        .all(|part| matches!(part, "" | "." | ".."))
 }
 
 /// With the host's cgroup namespace the container still sees its own directories only, as under runc.

@@ -135,16 +135,25 @@ fn add_ranges(
             ranges.insert(base | (number + 1), default());
         }
     }
-    let last = policy
-        .rules
-        .iter()
-        .flat_map(|r| &r.names)
-        .filter_map(|n| syscalls::number(arch, n))
-        .max();
+    let last = last_number(policy, arch, &verdicts);
     if let Some(last) = last.filter(|_| !policy.default.is_permissive()) {
         ranges.insert(base | (last + 1), vec![ret(Action::Errno(ENOSYS))]);
     }
     Ok(())
+}
+
+/// The last number that the policy has any opinion on.
+pub(super) fn last_number(
+    policy: &Policy,
+    arch: FilterArch,
+    verdicts: &BTreeMap<u32, Verdict>,
+) -> Option<u32> {
+    let named = policy
+        .rules
+        .iter()
+        .flat_map(|r| &r.names)
+        .filter_map(|n| syscalls::number(arch, n));
+    named.chain(verdicts.keys().copied()).max()
 }
 
 /// The rules by number. A rule without checks wins over those with (libseccomp); among those without, the first.

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::compile::{AND_K, JA, JEQ, JGE, JGT, LD_ABS, RET, Verdict, compile, verdicts};
+use super::compile::{
+    AND_K, JA, JEQ, JGE, JGT, LD_ABS, RET, Verdict, compile, last_number, verdicts,
+};
 use super::policy::{Action, ArgCheck, FilterArch, Operator, Policy, Rule};
 use super::*;
 use crate::host::{Arch, CgroupLayout, KernelFeatures};
@@ -283,12 +285,7 @@ fn the_default_program_is_small_and_shallow() {
 /// The same question asked rule by rule, without a tree.
 fn linear(policy: &Policy, arch: FilterArch, number: u32, args: [u64; 6]) -> u32 {
     let all = verdicts(policy, arch);
-    let last = policy
-        .rules
-        .iter()
-        .flat_map(|r| &r.names)
-        .filter_map(|n| syscalls::number(arch, n))
-        .max();
+    let last = last_number(policy, arch, &all);
     if !policy.default.is_permissive() && last.is_some_and(|last| number > last) {
         return ENOSYS;
     }

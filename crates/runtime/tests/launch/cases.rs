@@ -130,6 +130,14 @@ pub const ALL: &[Case] = &[
     ("speed_of_a_launch", speed::speed_of_a_launch),
     ("speed_of_an_exec", speed::speed_of_an_exec),
     ("statistics_are_read", groups::statistics_are_read),
+    (
+        "a_limit_too_small_to_start_is_an_error",
+        groups::a_limit_too_small_to_start_is_an_error,
+    ),
+    (
+        "an_exec_finds_nested_groups",
+        groups::an_exec_finds_nested_groups,
+    ),
 ];
 
 /// Runs a shell script and returns its trimmed output.

@@ -1,6 +1,8 @@
 //! Control groups of running containers.
 
 use serde_json::json;
+use wharf_runtime::cgroup::CgroupPath;
+use wharf_runtime::plan::ExecOptions;
 
 use super::sh;
 use crate::bed::{Bed, is_v2, pipes, wait};
@@ -116,4 +118,43 @@ pub fn statistics_are_read() {
     assert!(!stats.memory.stats.is_empty());
     assert_eq!((stats.pids.current, stats.pids.limit), (1, 55));
     drop(streams.finish(&launched));
+}
+
+/// Killed before it is the program: an error, not a start.
+pub fn a_limit_too_small_to_start_is_an_error() {
+    let mut bed = Bed::new(&["true"]);
+    bed.spec["linux"]["resources"]["memory"] = json!({"limit": 4096, "swap": 4096});
+    let error = bed.try_run().expect_err("too little to start in");
+    assert_eq!(
+        error.message,
+        "container init was OOM-killed (memory limit too low?)"
+    );
+    assert!(bed.cgroup_dirs().iter().all(|d| !d.exists()));
+}
+
+/// v2: processes live in leaves only, so an exec cannot go where the container was started.
+pub fn an_exec_finds_nested_groups() {
+    if !is_v2() {
+        return;
+    }
+    let mut bed = Bed::new(&[]);
+    let init = bed.start_sleeping();
+    let CgroupPath::V2(dir) = bed.plan().cgroup.path else {
+        unreachable!("v2 above")
+    };
+    let nested = dir.join("own/init");
+    std::fs::create_dir_all(&nested).expect("nested group");
+    std::fs::write(nested.join("cgroup.procs"), init.pid.to_string()).expect("moved");
+    std::fs::write(dir.join("cgroup.subtree_control"), "+pids").expect("enabled");
+    let options = ExecOptions {
+        args: vec!["cat".into(), "/proc/self/cgroup".into()],
+        ..ExecOptions::default()
+    };
+    assert_eq!(
+        bed.exec(&init, options).expect("launched").stdout,
+        "0::/own/init\n"
+    );
+    assert_eq!(bed.plan().cgroup.path.pids().expect("readable"), [init.pid]);
+    bed.stop(&init);
+    assert!(!dir.exists());
 }
