@@ -151,7 +151,14 @@ impl Bridge {
             .filter(|mac| !mac.is_empty())
             .map(parse_mac)
             .transpose()?;
-        let published = self.take_ports(record, request, ports)?;
+        let endpoint_id = random_id();
+        let published = self.take_ports(record, request, ports).map_err(|source| {
+            NetworkError::ExternalConnectivity {
+                name: request.container_name.clone(),
+                endpoint_id: endpoint_id.clone(),
+                source: Box::new(source),
+            }
+        })?;
         let address = self
             .take_address(record, request.address)
             .inspect_err(|_| {
@@ -160,7 +167,7 @@ impl Bridge {
         let mac = wished_mac.unwrap_or_else(|| Mac::for_address(Some(address)));
         let gateway = (!record.internal).then_some(IpAddr::V4(self.gateway));
         let endpoint = Endpoint {
-            endpoint_id: random_id(),
+            endpoint_id,
             network_id: record.id.clone(),
             network_name: record.name.clone(),
             address: Some(address),

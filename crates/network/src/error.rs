@@ -83,6 +83,17 @@ pub enum NetworkError {
     /// The port of the host is taken by a process.
     #[error("failed to bind host port {0}/{1}: address already in use")]
     PortInUse(String, &'static str),
+    /// A port could not be published; the source says why.
+    #[error("driver failed programming external connectivity on endpoint {name} ({endpoint_id})")]
+    ExternalConnectivity {
+        /// Container's name.
+        name: String,
+        /// Of the endpoint that does not come to be.
+        endpoint_id: String,
+        /// Why.
+        #[source]
+        source: Box<NetworkError>,
+    },
     /// Known to Docker, not to this engine yet.
     #[error("{0} is not supported yet")]
     NotImplemented(String),
@@ -113,7 +124,11 @@ impl NetworkError {
             | Self::Predefined(_)
             | Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
-            Self::NoPoolLeft
+            Self::ExternalConnectivity { source, .. } if source.kind() != ErrorKind::Internal => {
+                source.kind()
+            }
+            Self::ExternalConnectivity { .. }
+            | Self::NoPoolLeft
             | Self::NoAddressLeft { .. }
             | Self::PortAllocated(_)
             | Self::PortInUse(..)

@@ -174,6 +174,8 @@ pub(crate) fn is_predefined(name: &str) -> bool {
 pub struct EndpointRequest {
     /// Network's name or id.
     pub network: String,
+    /// Container's name, for messages.
+    pub container_name: String,
     /// Wished-for address.
     pub address: Option<IpAddr>,
     /// Wished-for MAC address, `02:42:…` form.

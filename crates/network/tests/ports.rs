@@ -1,7 +1,11 @@
 //! Published ports, asked for from everywhere. Each test has a host of its own; all need root.
 
+// A panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
@@ -36,9 +40,11 @@ fn publish(manager: &NetworkManager, ports: Vec<PortRequest>) -> Result<Sandbox,
         ports,
         ..EndpointRequest::default()
     };
-    manager
-        .attach("c1", &[request])
-        .map_err(|error| error.to_string())
+    manager.attach("c1", &[request]).map_err(|error| {
+        error
+            .source()
+            .map_or_else(|| error.to_string(), ToString::to_string)
+    })
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Networks that users create. Each test has a host of its own; all need root.
 
+// A panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 mod rig;
 
 use std::time::Duration;

@@ -132,6 +132,7 @@ fn requests(record: &Record) -> Result<Vec<EndpointRequest>> {
             };
             Ok(EndpointRequest {
                 network: name.clone(),
+                container_name: record.name.clone(),
                 address: parse_address(&wished)?,
                 mac: (!mac.is_empty()).then_some(mac),
                 ports: std::mem::take(&mut ports),
