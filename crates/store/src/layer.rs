@@ -44,6 +44,10 @@ pub(crate) fn plan_release(
     top: Option<&ChainId>,
     wanted: impl Fn(&ChainId) -> bool,
 ) -> Vec<ChainId> {
+    // The usual case, on the path of every removed container: the image is still there.
+    if top.is_none_or(&wanted) {
+        return Vec::new();
+    }
     let mut children: HashMap<&ChainId, usize> = HashMap::new();
     for parent in layers.values().filter_map(|layer| layer.parent.as_ref()) {
         *children.entry(parent).or_default() += 1;
