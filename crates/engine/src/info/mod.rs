@@ -1,5 +1,7 @@
 //! `GET /info` and `GET /version`.
 
+pub mod disk_usage;
+
 use std::collections::BTreeMap;
 use std::fs;
 

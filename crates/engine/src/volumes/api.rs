@@ -159,7 +159,7 @@ fn seconds(ns: i64) -> String {
 }
 
 /// Bytes of files below a directory; what cannot be read counts nothing.
-fn directory_size(path: &Path) -> u64 {
+pub(crate) fn directory_size(path: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(path) else {
         return 0;
     };

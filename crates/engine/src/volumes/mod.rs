@@ -2,7 +2,7 @@
 //!
 //! A volume's users are not stored: they follow from the containers.
 
-mod api;
+pub(crate) mod api;
 pub mod copy_up;
 
 use std::collections::BTreeMap;

@@ -67,6 +67,7 @@ pub fn table() -> Vec<Route> {
         route(M::GET, "/version", system::version),
         route(M::GET, "/info", system::info),
         route(M::GET, "/events", events::events),
+        route(M::GET, "/system/df", system::disk_usage),
         route(M::GET, "/containers/json", containers::list),
         route(M::POST, "/containers/create", container_create::create),
         route(M::POST, "/containers/prune", containers::prune),

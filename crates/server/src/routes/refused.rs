@@ -33,7 +33,6 @@ pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
     ("POST", "/plugins/{name:.*}/upgrade"),
     ("DELETE", "/plugins/{name:.*}"),
     ("POST", "/session"),
-    ("GET", "/system/df"),
 ];
 
 /// Need a swarm, which this engine never joins: 503, as a Docker daemon outside a swarm answers.

@@ -5,8 +5,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use http::{Method, StatusCode};
 use wharf_api::system::Info;
 use wharf_api::version::ApiVersion;
+use wharf_engine::info::disk_usage::Wanted;
 
 use super::Outcome;
+use crate::http::error::ApiError;
 use crate::http::request::Call;
 use crate::http::respond;
 
@@ -67,6 +69,33 @@ fn age(info: &mut Info, version: ApiVersion) {
         info.bridge_nf_iptables = Some(false);
         info.bridge_nf_ip6tables = Some(false);
     }
+}
+
+/// `GET /system/df`.
+pub async fn disk_usage(call: Call) -> Outcome {
+    let kinds = call.query.all("type");
+    let everything = call.version.before(42) || kinds.is_empty();
+    let known = ["container", "image", "volume", "build-cache"];
+    if let Some(unknown) = kinds
+        .iter()
+        .find(|kind| !everything && !known.contains(&kind.as_str()))
+    {
+        return Err(ApiError::invalid(format!("unknown object type: {unknown}")));
+    }
+    let wanted = |kind: &str| everything || kinds.iter().any(|k| k == kind);
+    let wanted = Wanted {
+        containers: wanted("container"),
+        images: wanted("image"),
+        volumes: wanted("volume"),
+        build_cache: wanted("build-cache"),
+    };
+    let mut usage = call.engine().disk_usage(wanted).await?;
+    if call.version.before(44) {
+        for image in usage.images.iter_mut().flatten() {
+            image.virtual_size = Some(image.size);
+        }
+    }
+    Ok(respond::ok(&usage))
 }
 
 #[cfg(test)]

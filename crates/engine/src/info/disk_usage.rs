@@ -1,0 +1,64 @@
+//! `GET /system/df`: what takes space.
+
+use wharf_api::filters::Filters;
+use wharf_api::system::DiskUsage;
+use wharf_api::volume::{UsageData, Volume};
+
+use crate::container::list::ListOptions;
+use crate::volumes::api::directory_size;
+use crate::{Engine, Result};
+
+/// Kinds of objects to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Containers.
+    pub containers: bool,
+    /// Images.
+    pub images: bool,
+    /// Volumes.
+    pub volumes: bool,
+    /// Build cache.
+    pub build_cache: bool,
+}
+
+impl Engine {
+    /// Sizes of everything that is wanted; the rest is `None`.
+    pub async fn disk_usage(&self, wanted: Wanted) -> Result<DiskUsage> {
+        let mut usage = DiskUsage::default();
+        if wanted.containers {
+            let options = ListOptions {
+                all: true,
+                size: true,
+                ..ListOptions::default()
+            };
+            usage.containers = Some(self.container_list(options).await?);
+        }
+        if wanted.images {
+            usage.images = Some(self.image_list(false, Filters::default(), true).await?);
+            let layers = self.store.layers();
+            usage.layers_size = i64::try_from(layers.iter().map(|layer| layer.size).sum::<u64>())
+                .unwrap_or(i64::MAX);
+        }
+        if wanted.volumes {
+            usage.volumes = Some(self.volumes_with_usage().await?);
+        }
+        if wanted.build_cache {
+            // There is no builder yet, and so nothing that it keeps.
+            usage.build_cache = Some(Vec::new());
+        }
+        Ok(usage)
+    }
+
+    async fn volumes_with_usage(&self) -> Result<Vec<Volume>> {
+        let mut volumes = self.volume_list(Filters::default()).await?.volumes;
+        for volume in &mut volumes {
+            let (store, name) = (self.volumes.clone(), volume.name.clone());
+            let size = crate::blocking(move || Ok(directory_size(&store.data(&name)))).await?;
+            volume.usage_data = Some(UsageData {
+                ref_count: i64::try_from(self.volume_users(&volume.name).len()).unwrap_or(i64::MAX),
+                size: i64::try_from(size).unwrap_or(i64::MAX),
+            });
+        }
+        Ok(volumes)
+    }
+}
