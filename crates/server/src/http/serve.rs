@@ -19,6 +19,9 @@ use crate::{Server, routes};
 /// How long requests may still run once the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a client may take to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// After `accept` failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -97,9 +100,10 @@ async fn accept(listener: &Listener) -> io::Result<Accepted> {
 async fn connection(accepted: Accepted, server: Arc<Server>, mut stop: watch::Receiver<bool>) {
     let conn = match accepted {
         Accepted::Ready(conn) => conn,
-        Accepted::Tls(handshake) => match handshake.await {
-            Ok(stream) => Conn::Tls(Box::new(stream)),
-            Err(error) => return debug!(%error, "TLS handshake failed"),
+        Accepted::Tls(handshake) => match tokio::time::timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => Conn::Tls(Box::new(stream)),
+            Ok(Err(error)) => return debug!(%error, "TLS handshake failed"),
+            Err(_) => return debug!("TLS handshake took too long"),
         },
     };
     let service = service_fn(move |request| {

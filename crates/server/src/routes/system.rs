@@ -1,7 +1,7 @@
 //! The engine about itself.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, PRAGMA};
 use http::{Method, StatusCode};
 use wharf_api::system::Info;
 use wharf_api::version::ApiVersion;
@@ -21,6 +21,9 @@ pub async fn ping(call: Call) -> Outcome {
     let mut response = if call.parts.method == Method::HEAD {
         let mut response = respond::empty(StatusCode::OK);
         response.headers_mut().insert(CONTENT_TYPE, text);
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         response
     } else {
         respond::bytes(StatusCode::OK, text, Bytes::from_static(b"OK"))
