@@ -54,6 +54,8 @@ pub struct Engine {
     pub id: String,
     /// What this host can do.
     pub host: HostFacts,
+    /// Number of CPUs we may use; the standard library reads a dozen files to tell.
+    pub(crate) cpus: usize,
     /// Events.
     pub events: EventBus,
     pub(crate) database: Arc<Database>,

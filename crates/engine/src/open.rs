@@ -21,7 +21,11 @@ type Row = ContainerRow<Record, State>;
 
 impl Engine {
     /// Opens an engine over its data root. Containers that outlived an earlier engine are found again before this returns.
-    pub async fn open(config: EngineConfig) -> Result<Arc<Engine>> {
+    pub async fn open(mut config: EngineConfig) -> Result<Arc<Engine>> {
+        for path in [&mut config.data_root, &mut config.exec_root] {
+            *path = std::path::absolute(&*path)
+                .map_err(|error| Error::caused("find the current directory", error))?;
+        }
         make_directories(&config)?;
         let database = Arc::new(Database::open(&config.data_root.join("wharf.db"))?);
         let rows: Vec<Row> = database.load_containers()?;
@@ -41,6 +45,7 @@ impl Engine {
         let engine = Arc::new_cyclic(|this| Engine {
             id,
             host,
+            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             events: EventBus::default(),
             database,
             store: Arc::new(store),

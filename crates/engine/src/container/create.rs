@@ -278,8 +278,7 @@ impl Engine {
     /// What this host can do, for validation.
     pub(crate) fn abilities(&self) -> Abilities {
         Abilities {
-            cpus: std::thread::available_parallelism()
-                .map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
+            cpus: i64::try_from(self.cpus).unwrap_or(1),
             apparmor: self.host.features.apparmor,
             cgroup_v2: self.host.cgroup.version() == "2",
             swap: self.host.features.swap_accounting,

@@ -101,6 +101,7 @@ impl Engine {
         self.end_execs(container);
         self.release_network(&container.id, &before.endpoints);
         let record = container.record();
+        self.unmount_shared_memory(&record);
         self.tell_mounts("unmount", &record);
         let lasted = lasted(before.started_ns, status.exited_at_ns);
         let manually_restarted = container.is_manually_restarted();

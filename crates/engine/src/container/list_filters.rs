@@ -102,7 +102,9 @@ impl<'a> Query<'a> {
     /// Whether a container passes all filters.
     pub fn matches(&self, record: &Record, state: &State) -> bool {
         let filters = self.filters;
-        filters.matches("name", &record.name)
+        // Docker's names begin with a slash; filters find both forms.
+        (filters.matches("name", &record.name)
+            || filters.matches("name", &format!("/{}", record.name)))
             && filters.matches("id", &record.id)
             && self.before.is_none_or(|before| record.created_ns < before)
             && self.since.is_none_or(|since| record.created_ns > since)

@@ -23,6 +23,7 @@ pub mod remove;
 pub mod restart_policy;
 pub mod restore;
 pub mod root_view;
+pub mod shared_memory;
 pub mod spec;
 pub mod start;
 pub mod start_error;
@@ -30,7 +31,9 @@ pub mod stop;
 pub mod validate;
 pub mod wait;
 
+pub mod changes;
 pub mod events;
+pub mod export;
 pub mod health;
 pub mod inspect;
 pub mod list;
@@ -177,7 +180,8 @@ impl Container {
         Ok(())
     }
 
-    /// Takes a change: the status moves, `edit` fills in the rest, the row is written, then waiters are told.
+    /// Takes a change: the status moves, `edit` fills in the rest, the row is written, then waiters are told. When the row
+    /// cannot be written the change has happened all the same: waiters are told, and the error is returned.
     pub(crate) fn take(
         &self,
         database: &Database,
@@ -197,9 +201,10 @@ impl Container {
             inner.live = None;
             inner.execs.clear();
         }
-        database.save_state(&self.id, &inner.state)?;
+        let saved = database.save_state(&self.id, &inner.state);
         let state = inner.state.clone();
         wait::tell(&mut inner.waiters, change, &state);
+        saved?;
         Ok(state)
     }
 

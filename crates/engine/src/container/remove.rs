@@ -47,10 +47,16 @@ impl Engine {
             return Err(Error::removal_in_progress(name));
         }
         let context = |error: Error| error.context(format!("cannot remove container {name:?}"));
-        self.stop_for_removal(container, removal)
-            .await
-            .map_err(context)?;
-        let _lifecycle = container.lifecycle.lock().await;
+        let _lifecycle = loop {
+            self.stop_for_removal(container, removal)
+                .await
+                .map_err(context)?;
+            let lifecycle = container.lifecycle.lock().await;
+            // A start may have come first.
+            if !(removal.force && container.status().is_running()) {
+                break lifecycle;
+            }
+        };
         if container.status() == Status::Removing {
             return Err(Error::removal_in_progress(name));
         }

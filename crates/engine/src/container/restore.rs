@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use wharf_runtime::client::{ClientError, ExitStatus, Monitor, MonitorEvent, Target};
+use wharf_runtime::monitor::SOCKET_NAME;
 use wharf_runtime::plan::ContainerPlan;
 
 use super::exit::UNKNOWN_EXIT;
@@ -32,6 +33,7 @@ impl Engine {
             self.take_over(container).await;
         }
         self.start_those_that_should_run(&found);
+        self.remove_those_that_should_be_gone(&found);
         Ok(())
     }
 
@@ -77,7 +79,7 @@ impl Engine {
     /// reserved. It is ended; the client that asked has seen its request fail.
     async fn end_unacknowledged(&self, container: &Arc<Container>) -> Result<()> {
         let directory = self.config.monitor_dir(&container.id);
-        if !directory.exists() {
+        if !directory.join(SOCKET_NAME).exists() {
             return Ok(());
         }
         match Monitor::reconnect(&directory).await {
@@ -157,6 +159,20 @@ impl Engine {
                     tracing::error!(container = container.id, %error, "container not started");
                 }
             });
+        }
+    }
+
+    /// Auto-removed containers whose daemon died between their end and their removal.
+    fn remove_those_that_should_be_gone(&self, found: &[Arc<Container>]) {
+        for container in found {
+            let ended = container.status() == Status::Exited;
+            if let Some(engine) = self
+                .handle()
+                .filter(|_| ended && container.record().host_config.auto_remove)
+            {
+                let id = container.id.clone();
+                tokio::spawn(async move { engine.auto_remove(&id).await });
+            }
         }
     }
 

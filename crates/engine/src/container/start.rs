@@ -49,7 +49,10 @@ impl Engine {
             container.with_backoff(super::restart_policy::Backoff::reset);
         }
         match self.launch(container).await {
-            Ok((started, events)) => self.began(container, started, events, starter),
+            Ok((started, events)) => {
+                self.began(container, started, events, starter);
+                Ok(())
+            }
             Err(failure) => self.did_not_begin(container, failure).await,
         }
     }
@@ -57,6 +60,8 @@ impl Engine {
     /// Brings the container's process into being.
     async fn launch(&self, container: &Arc<Container>) -> Result<(Begun, Events), StartError> {
         let record = container.record();
+        let log = log_plan::plan(&record, &self.config.container_dir(&record.id))
+            .map_err(StartError::of)?;
         let prepared = self.prepare(record.clone()).await.map_err(StartError::of)?;
         let request = SpawnRequest {
             container_id: record.id.clone(),
@@ -65,8 +70,7 @@ impl Engine {
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
             console_size: console_size(record.host_config.console_size),
-            log: log_plan::plan(&record, &self.config.container_dir(&record.id))
-                .map_err(StartError::of)?,
+            log,
             state_dir: self.config.monitor_dir(&record.id),
         };
         let Attached {
@@ -126,6 +130,7 @@ impl Engine {
     fn plan_start(&self, record: &Record, attached: &Attached) -> Result<ContainerPlan> {
         self.write_files(record, attached)?;
         make_private_dir(&self.config.monitor_dir(&record.id))?;
+        self.mount_shared_memory(record)?;
         let mounts = self.ready_mounts(record)?;
         self.plan_container(record, &mounts).map_err(|error| {
             if error.kind() == Kind::NotImplemented {
@@ -264,38 +269,7 @@ impl Engine {
         Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", live.pid)))
     }
 
-    /// Host directory of `/dev/shm` where it is not the container's own tmpfs.
-    fn shared_memory(&self, record: &Record) -> Result<Option<PathBuf>> {
-        match record.host_config.ipc_mode.as_str() {
-            "host" => Ok(Some(PathBuf::from("/dev/shm"))),
-            "shareable" => Ok(None),
-            mode => match mode.strip_prefix("container:") {
-                Some(name) => {
-                    let owner = self.containers.get(name)?;
-                    if owner.record().host_config.ipc_mode != "shareable" {
-                        return Err(Error::conflict(format!(
-                            "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
-                            owner.id
-                        )));
-                    }
-                    let live = owner.running()?;
-                    Ok(Some(PathBuf::from(format!(
-                        "/proc/{}/root/dev/shm",
-                        live.pid
-                    ))))
-                }
-                None => Ok(None),
-            },
-        }
-    }
-
-    fn began(
-        &self,
-        container: &Arc<Container>,
-        begun: Begun,
-        events: Events,
-        starter: Starter,
-    ) -> Result<()> {
+    fn began(&self, container: &Arc<Container>, begun: Begun, events: Events, starter: Starter) {
         let Begun {
             live,
             started_ns,
@@ -304,7 +278,7 @@ impl Engine {
         } = begun;
         container.set_live(live.clone());
         container.set_manually_restarted(false);
-        container.take(&self.database, Change::Started, |state: &mut State| {
+        let recorded = container.take(&self.database, Change::Started, |state: &mut State| {
             state.pid = live.pid;
             state.exit_code = 0;
             state.error.clear();
@@ -317,17 +291,21 @@ impl Engine {
                 state.manually_stopped = false;
                 state.restart_count = 0;
             }
-        })?;
+        });
+        if let Err(error) = recorded {
+            // It runs; a full disk does not change that.
+            tracing::error!(container = container.id, %error, "start not recorded");
+        }
         self.tell_mounts("mount", &container.record());
         self.tell(container, "start", &[]);
         // After the event: a run can be over at once.
         self.watch(container, live, events);
-        Ok(())
     }
 
     async fn did_not_begin(&self, container: &Arc<Container>, failure: StartError) -> Result<()> {
         let StartError { error, exit_code } = failure;
         let message = error.to_string();
+        self.unmount_shared_memory(&container.record());
         container.take(&self.database, Change::StartFailed, |state| {
             state.error = message;
             state.exit_code = exit_code;

@@ -99,7 +99,8 @@ impl Engine {
         let live = container.running()?;
         let own_network = Mode::of(&container.record().host_config) != Mode::Host;
         let total = memory_total();
-        let stats = crate::blocking(move || read(&live, own_network, total)).await?;
+        let online = u32::try_from(self.cpus).unwrap_or(u32::MAX);
+        let stats = crate::blocking(move || read(&live, own_network, online, total)).await?;
         Ok(identify(container, stats))
     }
 }
@@ -112,7 +113,7 @@ fn identify(container: &Container, stats: Stats) -> Stats {
     }
 }
 
-fn read(live: &Live, own_network: bool, memory_total: u64) -> Result<Stats> {
+fn read(live: &Live, own_network: bool, online: u32, memory_total: u64) -> Result<Stats> {
     let cgroup = live
         .plan
         .cgroup
@@ -124,9 +125,6 @@ fn read(live: &Live, own_network: bool, memory_total: u64) -> Result<Stats> {
     } else {
         BTreeMap::new()
     };
-    let online =
-        u32::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-            .unwrap_or(u32::MAX);
     Ok(Stats {
         read: clock::text(Some(clock::now_ns())),
         pids_stats: PidsStats {

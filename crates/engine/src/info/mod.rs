@@ -73,7 +73,7 @@ impl Engine {
             .unwrap_or_default();
         info.operating_system = os_field(&release, "PRETTY_NAME").unwrap_or_else(|| "Linux".into());
         info.os_version = os_field(&release, "VERSION_ID").unwrap_or_default();
-        info.n_cpu = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        info.n_cpu = self.cpus as u64;
         info.mem_total = i64::try_from(memory_total()).unwrap_or(i64::MAX);
     }
 

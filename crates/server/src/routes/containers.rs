@@ -19,6 +19,7 @@ use crate::http::body::Chunk;
 use crate::http::error::ApiError;
 use crate::http::request::Call;
 use crate::http::respond;
+use crate::http::transfer::BodyWriter;
 
 /// `GET /containers/json`.
 pub async fn list(call: Call) -> Outcome {
@@ -79,6 +80,26 @@ pub async fn top(call: Call) -> Outcome {
             .container_top(call.name(), call.query.get("ps_args"))
             .await?,
     ))
+}
+
+/// `GET /containers/{name}/changes`.
+pub async fn changes(call: Call) -> Outcome {
+    Ok(respond::ok(
+        &call.engine().container_changes(call.name()).await?,
+    ))
+}
+
+/// `GET /containers/{name}/export`.
+pub async fn export(call: Call) -> Outcome {
+    let export = call.engine().container_export(call.name()).await?;
+    let (mut writer, chunks) = BodyWriter::new();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = export.write(&mut writer) {
+            tracing::warn!(%error, "export ended early");
+            writer.abort(std::io::Error::other(error));
+        }
+    });
+    Ok(respond::stream("application/octet-stream", chunks))
 }
 
 /// `POST /containers/{name}/start`.

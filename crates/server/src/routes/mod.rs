@@ -73,6 +73,8 @@ pub fn table() -> Vec<Route> {
         route(M::POST, "/containers/prune", containers::prune),
         route(M::GET, "/containers/{name}/json", containers::inspect),
         route(M::GET, "/containers/{name}/top", containers::top),
+        route(M::GET, "/containers/{name}/changes", containers::changes),
+        route(M::GET, "/containers/{name}/export", containers::export),
         route(M::GET, "/containers/{name}/logs", containers::logs),
         route(M::GET, "/containers/{name}/stats", containers::stats),
         route(M::GET, "/containers/{name}/attach/ws", attach_ws::attach),
