@@ -81,6 +81,7 @@ impl Engine {
                 "links between containers are not supported yet",
             ));
         }
+        validate::conflicts(&config, &host)?;
         let mut warnings = validate::host_config(&mut host, self.abilities())?;
         let image = self.find_image(&config.image)?;
         warnings.extend(check_platform(&config.image, platform, &image.1)?);

@@ -56,6 +56,27 @@ pub fn hosts(
          ff02::1\tip6-allnodes\n\
          ff02::2\tip6-allrouters\n",
     );
+    append_extra_hosts(&mut text, host, gateway);
+    let names = if config.domainname.is_empty() {
+        config.hostname.clone()
+    } else {
+        format!("{0}.{1} {0}", config.hostname, config.domainname)
+    };
+    for address in addresses {
+        text.push_str(&format!("{address}\t{names}\n"));
+    }
+    text
+}
+
+/// `/etc/hosts` with the host's own network: the host's file and what the user adds.
+pub fn hosts_of_host(own: &str, host: &HostConfig, gateway: Option<IpAddr>) -> String {
+    let mut text = own.to_owned();
+    append_extra_hosts(&mut text, host, gateway);
+    text
+}
+
+/// `--add-host`.
+fn append_extra_hosts(text: &mut String, host: &HostConfig, gateway: Option<IpAddr>) {
     for extra in host.extra_hosts.iter().flatten() {
         if let Some((name, address)) = extra.split_once(':').or_else(|| extra.split_once('=')) {
             let address = match (address, gateway) {
@@ -68,15 +89,6 @@ pub fn hosts(
             text.push_str(&format!("{address}\t{name}\n"));
         }
     }
-    let names = if config.domainname.is_empty() {
-        config.hostname.clone()
-    } else {
-        format!("{0}.{1} {0}", config.hostname, config.domainname)
-    };
-    for address in addresses {
-        text.push_str(&format!("{address}\t{names}\n"));
-    }
-    text
 }
 
 /// Name servers used when the host names none that a container can reach (moby `libnetwork/internal/resolvconf`).

@@ -1,5 +1,7 @@
 //! `GET /containers/{id}/json`.
 
+use std::path::Path;
+
 use wharf_api::container::{ContainerInspect, DriverData, State as WireState};
 
 use super::record::{Record, State};
@@ -24,7 +26,8 @@ impl Engine {
     fn describe(&self, container: &Container) -> Result<ContainerInspect> {
         let (record, state) = (container.record(), container.state());
         let directory = self.config.container_dir(&record.id);
-        let path = |name: &str| {
+        let shared = self.files_dir(&record);
+        let in_dir = |directory: &Path, name: &str| {
             // Docker makes these files at the first start.
             if state.started_before {
                 directory.join(name).display().to_string()
@@ -32,6 +35,7 @@ impl Engine {
                 String::new()
             }
         };
+        let path = |name: &str| in_dir(&shared, name);
         let logs = record.host_config.log_config.kind == "json-file";
         let exec_ids = container.exec_ids();
         Ok(ContainerInspect {
@@ -45,7 +49,7 @@ impl Engine {
             hostname_path: path("hostname"),
             hosts_path: path("hosts"),
             log_path: if logs {
-                path(&format!("{}-json.log", record.id))
+                in_dir(&directory, &format!("{}-json.log", record.id))
             } else {
                 String::new()
             },

@@ -59,6 +59,7 @@ impl Engine {
 
     /// Brings the container's process into being.
     async fn launch(&self, container: &Arc<Container>) -> Result<(Begun, Events), StartError> {
+        self.adopt_names(container).map_err(StartError::of)?;
         let record = container.record();
         let log = log_plan::plan(&record, &self.config.container_dir(&record.id))
             .map_err(StartError::of)?;
@@ -162,7 +163,7 @@ impl Engine {
         joined: Joined,
         shm: Option<PathBuf>,
     ) -> Result<ContainerPlan> {
-        let files = Files::in_dir(&self.config.container_dir(&record.id));
+        let files = Files::in_dir(&self.files_dir(record));
         let apparmor = self.host.features.apparmor;
         let inputs = Inputs {
             record,
@@ -179,24 +180,29 @@ impl Engine {
     }
 
     fn write_files(&self, record: &Record, attached: &Attached) -> Result<()> {
-        let files = Files::in_dir(&self.config.container_dir(&record.id));
+        let host_network = match Mode::of(&record.host_config) {
+            // Its network's owner has written them.
+            Mode::Container(_) => return Ok(()),
+            mode => mode == Mode::Host,
+        };
+        let files = Files::in_dir(&self.files_dir(record));
         let addresses: Vec<_> = attached
             .endpoints
             .iter()
             .filter_map(|endpoint| endpoint.address)
             .collect();
-        let host_network = Mode::of(&record.host_config) == Mode::Host;
         let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let texts = [
             (&files.hostname, files::hostname(&record.config)),
             (
                 &files.hosts,
-                files::hosts(
-                    &record.config,
-                    &record.host_config,
-                    &addresses,
-                    self.host_gateway(),
-                ),
+                if host_network {
+                    let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+                    files::hosts_of_host(&own, &record.host_config, self.host_gateway())
+                } else {
+                    let gateway = self.host_gateway();
+                    files::hosts(&record.config, &record.host_config, &addresses, gateway)
+                },
             ),
             (
                 &files.resolv_conf,
@@ -208,6 +214,41 @@ impl Engine {
                 .map_err(|error| Error::caused(&format!("write {}", path.display()), error))?;
         }
         Ok(())
+    }
+
+    /// Where a container's `hosts`, `hostname` and `resolv.conf` are: with a shared network, its owner's.
+    pub(crate) fn files_dir(&self, record: &Record) -> PathBuf {
+        let owner = match Mode::of(&record.host_config) {
+            Mode::Container(owner) => self
+                .containers
+                .get(&owner)
+                .ok()
+                .map(|owner| owner.id.clone()),
+            _ => None,
+        };
+        self.config
+            .container_dir(owner.as_deref().unwrap_or(&record.id))
+    }
+
+    /// A container that shares a network is called what its owner is called.
+    fn adopt_names(&self, container: &Container) -> Result<()> {
+        let Mode::Container(owner) = Mode::of(&container.record().host_config) else {
+            return Ok(());
+        };
+        let owner = self.containers.get(&owner)?.record();
+        let own = container.record();
+        if (&own.config.hostname, &own.config.domainname)
+            == (&owner.config.hostname, &owner.config.domainname)
+        {
+            return Ok(());
+        }
+        container.edit_record(&self.database, |record| {
+            record.config.hostname.clone_from(&owner.config.hostname);
+            record
+                .config
+                .domainname
+                .clone_from(&owner.config.domainname);
+        })
     }
 
     /// What `host-gateway` stands for.

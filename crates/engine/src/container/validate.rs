@@ -120,6 +120,51 @@ pub fn host_config(host: &mut HostConfig, can: Abilities) -> Result<Vec<String>>
     Ok(warnings)
 }
 
+/// Refuses options that contradict a shared network or host name (moby `daemon/internal/runconfig`).
+pub fn conflicts(config: &Config, host: &HostConfig) -> Result<()> {
+    let refuse = |what: &str| Err(Error::invalid(format!("conflicting options: {what}")));
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return refuse("hostname and the UTS mode");
+    }
+    let Some(owner) = host.network_mode.strip_prefix("container:") else {
+        return Ok(());
+    };
+    if owner.is_empty() {
+        return Err(Error::invalid(
+            "invalid container format container:<name|id>",
+        ));
+    }
+    let publishes = host
+        .port_bindings
+        .as_ref()
+        .is_some_and(|ports| !ports.is_empty());
+    let conflicts = [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (some(&host.dns), "dns and the network mode"),
+        (
+            some(&host.extra_hosts),
+            "custom host-to-IP mapping and the network mode",
+        ),
+        (
+            !config.mac_address.is_empty(),
+            "mac-address and the network mode",
+        ),
+        (
+            publishes || host.publish_all_ports,
+            "port publishing and the container type network mode",
+        ),
+        (
+            !config.exposed_ports.is_empty(),
+            "port exposing and the container type network mode",
+        ),
+    ];
+    match conflicts.iter().find(|(given, _)| *given) {
+        Some((_, what)) => refuse(what),
+        None => Ok(()),
+    }
+}
+
 fn modes(host: &HostConfig) -> Result<()> {
     let joins = |mode: &str| {
         mode.strip_prefix("container:")
@@ -398,6 +443,24 @@ mod tests {
             "can't create 'AutoRemove' container with restart policy"
         );
         assert_eq!(refused(|host| host.memory = MIN_MEMORY), "accepted");
+    }
+
+    #[test]
+    fn a_shared_network_takes_no_network_options() {
+        let host = HostConfig {
+            network_mode: "container:x".into(),
+            ..HostConfig::default()
+        };
+        let named = Config {
+            hostname: "h".into(),
+            ..Config::default()
+        };
+        assert!(conflicts(&Config::default(), &host).is_ok());
+        assert_eq!(
+            conflicts(&named, &host).expect_err("hostname").to_string(),
+            "conflicting options: hostname and the network mode"
+        );
+        assert!(conflicts(&named, &HostConfig::default()).is_ok());
     }
 
     #[test]
