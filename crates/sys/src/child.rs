@@ -37,6 +37,8 @@ pub fn start_with_socket(
     socket: OwnedFd,
 ) -> io::Result<Child> {
     let (name, rest) = args.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    // Out of the way of descriptor 3, which is overwritten before the image is executed.
+    let image = rustix::io::fcntl_dupfd_cloexec(image, 16)?;
     let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
     command
         .arg0(name)

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force};
 use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recvmsg, sendmsg,
     shutdown,
@@ -18,6 +19,9 @@ use crate::logfile::Stream;
 
 /// Bytes a client may be behind before the process's output is no longer read.
 pub const MAX_BACKLOG: usize = 1 << 20;
+
+/// Send buffer of a client that takes much; the kernel doubles it for its own overhead (socket(7)).
+const WIDE_SOCKET: usize = 1 << 20;
 
 /// The header of a frame: stream, three zeros, length in network order (Docker Engine API, "Attach to a container").
 pub fn frame_header(stream: Stream, len: usize) -> [u8; 8] {
@@ -60,6 +64,8 @@ pub struct Client {
     hung_up: bool,
     /// Its socket had no room for a frame; that frame's bytes are still with the process.
     full: bool,
+    /// Its socket got a larger send buffer.
+    widened: bool,
     /// Nothing can be sent any more.
     broken: bool,
 }
@@ -91,6 +97,7 @@ impl Client {
             leaving: false,
             hung_up: false,
             full: false,
+            widened: false,
             broken: false,
         }
     }
@@ -186,7 +193,10 @@ impl Client {
 
     /// Sends what was kept.
     pub fn flush(&mut self) {
-        self.full = false;
+        if self.full {
+            self.full = false;
+            self.widen();
+        }
         while self.owed() > 0 && !self.broken {
             let backlog = std::mem::take(&mut self.backlog);
             let taken = self.send(&[&backlog[self.sent..]]);
@@ -234,6 +244,17 @@ impl Client {
         for _ in 0..64 {
             if !matches!(self.read(&mut scrap), Input::Bytes(_)) {
                 break;
+            }
+        }
+    }
+
+    /// A client that had to be waited for once gets a larger send buffer, so that it is waited for less often.
+    fn widen(&mut self) {
+        if !self.widened {
+            self.widened = true;
+            // Beyond the limit for unprivileged sockets; without the privilege that limit is as good as it gets.
+            if set_socket_send_buffer_size_force(&self.source, WIDE_SOCKET).is_err() {
+                let _ = set_socket_send_buffer_size(&self.source, WIDE_SOCKET);
             }
         }
     }

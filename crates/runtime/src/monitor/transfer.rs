@@ -10,7 +10,7 @@ use super::process::{Io, now_ns};
 use crate::logfile::Stream;
 
 /// Size of a pipe that has shown to be busy. The default is 64 KiB; larger ones save a busy process its waits.
-const WIDE_PIPE: usize = 256 * 1024;
+const WIDE_PIPE: usize = 1024 * 1024;
 
 /// Reads that fill this much show a busy pipe.
 const MANY: usize = 60 * 1024;

@@ -9,10 +9,21 @@ use crate::fixture::{Container, Fixture, attach_all};
 use crate::socket_pair;
 
 pub async fn all(f: Fixture) {
-    round_trip(&f).await;
-    memory(&f).await;
-    throughput(&f).await;
-    lines(&f).await;
+    let wanted: Vec<String> = std::env::args().skip(2).collect();
+    let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|part| part == name);
+    if chosen("start") {
+        round_trip(&f).await;
+        containers(&f).await;
+    }
+    if chosen("memory") {
+        memory(&f).await;
+    }
+    if chosen("throughput") {
+        throughput(&f).await;
+    }
+    if chosen("lines") {
+        lines(&f).await;
+    }
 }
 
 async fn round_trip(f: &Fixture) {
@@ -47,6 +58,50 @@ async fn round_trip(f: &Fixture) {
     println!(
         "  of which fork and exec by the test itself: {:?}",
         times[150]
+    );
+}
+
+async fn containers(f: &Fixture) {
+    let Some(bed) = crate::bed::cannot_run()
+        .is_none()
+        .then(|| crate::bed::Bed::new(&["true"]))
+    else {
+        return;
+    };
+    let request = |n: usize| {
+        let mut request = f.request(&format!("{}-{n}", bed.id), "");
+        request.plan = bed.plan();
+        request
+    };
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let request = request(0);
+        let begin = Instant::now();
+        let mut container = f.run(request, vec![]).await;
+        let started = begin.elapsed();
+        container.exit().await;
+        times.push((started, begin.elapsed()));
+    }
+    times.sort();
+    println!(
+        "a container: started after {:?}, ended after {:?} (medians of 200)",
+        times[100].0, times[100].1
+    );
+    let beds: Vec<_> = (0..100).map(|_| crate::bed::Bed::new(&["true"])).collect();
+    let mut requests = Vec::new();
+    for bed in &beds {
+        let mut request = f.request(&bed.id, "");
+        request.plan = bed.plan();
+        requests.push(request);
+    }
+    let begin = Instant::now();
+    let ends = requests
+        .into_iter()
+        .map(|request| async { f.run(request, vec![]).await.exit().await });
+    crate::lifecycle::join_all(ends.collect()).await;
+    println!(
+        "100 containers at once, started and ended: {:?}",
+        begin.elapsed()
     );
 }
 
