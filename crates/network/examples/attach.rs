@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wharf_network::{EndpointRequest, NetworkConfig, NetworkManager};
+use wharf_network::{EndpointRequest, NetworkConfig, NetworkManager, PortRequest, Protocol};
 
 fn main() {
     let mut arguments = std::env::args()
@@ -34,6 +34,19 @@ fn main() {
         manager.release(&sandbox.endpoints[0]);
         taken
     });
+    let ports = (0..200).map(port).collect();
+    let publishing = [EndpointRequest {
+        network: "bridge".into(),
+        ports,
+        ..EndpointRequest::default()
+    }];
+    measure("with 200 ports", count.min(50), pause, || {
+        let start = Instant::now();
+        let sandbox = manager.attach("bench", &publishing).expect("attach");
+        let taken = start.elapsed();
+        manager.release(&sandbox.endpoints[0]);
+        taken
+    });
     let start = Instant::now();
     for _ in 0..count {
         let sandbox = manager.attach("bench", &request).expect("attach");
@@ -42,6 +55,16 @@ fn main() {
     #[allow(clippy::cast_precision_loss)] // a count of a benchmark
     let rate = count as f64 / start.elapsed().as_secs_f64();
     println!("back to back       {rate:>8.0} attachments/s");
+}
+
+fn port(number: u16) -> PortRequest {
+    PortRequest {
+        protocol: Protocol::Tcp,
+        container_port: 1000 + number,
+        host_address: None,
+        host_port: 9000 + number,
+        host_port_end: 9000 + number,
+    }
 }
 
 fn measure(name: &str, count: u64, pause: Duration, mut once: impl FnMut() -> Duration) {
