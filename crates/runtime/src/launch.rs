@@ -14,7 +14,7 @@
 //!          ◀── error text, or end of file ──   execve
 //! ```
 //!
-//! Both directions of the conversation are one socket pair ([`report`]); it is close-on-exec, so its end of file
+//! Both directions of the conversation are one socket pair (`report`); it is close-on-exec, so its end of file
 //! means that `execve` succeeded.
 
 mod console;

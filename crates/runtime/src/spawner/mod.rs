@@ -1,4 +1,4 @@
-//! The spawner: a small single-threaded process that forks a [monitor](crate::monitor) per container.
+//! The spawner: a small single-threaded process that forks a [monitor] per container.
 //!
 //! Forking it costs a tenth of a millisecond and shares its pages with every monitor. It keeps nothing of what passes through. It ends
 //! when the daemon does; monitors go on. It runs from a [write-proof image](image) of the binary.
