@@ -276,9 +276,9 @@ fn an_exec_without_command_is_refused() {
 #[test]
 fn execs_end_with_their_container() {
     let (engine, _) = with_sleeper();
-    let running = engine.docker_start(&["exec", "xx", "sleep", "1000"]);
+    let running = engine.docker_start(&["exec", "xx", "sleep", "2000"]);
     wait_until("the exec to run", LONG, || {
-        engine.inspect("xx", "{{len .ExecIDs}}") == "1"
+        engine.docker_ok(&["top", "xx"]).contains("sleep 2000")
     });
     engine.docker_ok(&["kill", "xx"]);
     assert_eq!(running.wait().code, 137);

@@ -21,7 +21,7 @@ impl FreshMachine {
 
     fn shell(&self, script: &str) -> Output {
         let mut command = self.netns.command("unshare".as_ref());
-        let fresh = "mount -t tmpfs fresh /run && mount -t tmpfs fresh /var/lib && ";
+        let fresh = "mount -t tmpfs fresh /run && mount -t tmpfs fresh /var/lib || exit 1; ";
         command
             .args(["--mount", "sh", "-c", &format!("{fresh}{script}"), "sh"])
             .arg(wharf_program());

@@ -23,10 +23,6 @@ pub fn merge(config: &mut Config, image: &RunConfig) {
     if config.volumes.as_ref().is_some_and(|own| own.is_empty()) {
         config.volumes = None;
     }
-    // Nothing of one's own is what the image has, even if that is nothing (Go's nil).
-    if config.volumes.as_ref().is_some_and(|own| own.is_empty()) {
-        config.volumes = None;
-    }
     if !image.volumes.is_empty() {
         let volumes = config.volumes.get_or_insert_default();
         volumes.extend(image.volumes.keys().map(|path| (path.clone(), Empty {})));

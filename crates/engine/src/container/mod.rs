@@ -204,7 +204,14 @@ impl Container {
         let saved = database.save_state(&self.id, &inner.state);
         let state = inner.state.clone();
         wait::tell(&mut inner.waiters, change, &state);
-        saved?;
+        match saved {
+            // An end has happened whether or not a full disk takes a note of it, and a removal is what makes room again. A
+            // daemon killed now leaves the monitor's own record, or files without a container.
+            Err(error) if matches!(change, Change::Exited | Change::RemoveBegun) => {
+                tracing::error!(container = self.id, %error, ?change, "change not recorded");
+            }
+            other => other?,
+        }
         Ok(state)
     }
 

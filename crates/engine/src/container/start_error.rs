@@ -20,8 +20,8 @@ const PERMISSION: i32 = 126;
 const NOT_FOUND: i32 = 127;
 const UNKNOWN: i32 = 128;
 
-/// What Docker's stack of processes puts before runc's message.
-const PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: ";
+/// What Docker's stack of processes puts before runc's message (runc 1.2, `process_linux.go`, names the init).
+const PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: ";
 
 /// What it puts after it.
 const SUFFIX: &str = ": unknown";
@@ -115,7 +115,7 @@ mod tests {
             "exec: \"nope\": executable file not found in $PATH",
             Kind::Invalid,
             127,
-            "unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown",
+            "unable to start container process: error during container init: exec: \"nope\": executable file not found in $PATH: unknown",
         );
         check(
             "exec: \"/etc/passwd\": permission denied",

@@ -18,7 +18,7 @@ pub(super) fn plan_process(
     seccomp: Option<SeccompProgram>,
 ) -> Result<ProcessPlan, PlanError> {
     let args = process.args().clone().unwrap_or_default();
-    if args.first().is_none_or(String::is_empty) {
+    if args.is_empty() {
         return Err(PlanError::Missing("process.args"));
     }
     let env = process.env().clone().unwrap_or_default();
@@ -46,7 +46,7 @@ pub(super) fn plan_exec_process(
     options: ExecOptions,
     cap_available: u64,
 ) -> Result<ProcessPlan, PlanError> {
-    if options.args.first().is_none_or(String::is_empty) {
+    if options.args.is_empty() {
         return Err(PlanError::Missing("process.args"));
     }
     check_no_nul("argument", &options.args)?;
