@@ -108,12 +108,13 @@ impl Store {
         state.containers.remove(container_id);
         // The image may have been removed while this container held its layers.
         let released = state.plan_release(layer.parent.as_ref());
-        let rows = state.db.transaction(|rows| {
-            rows.delete_container_layer(container_id)?;
-            released
-                .iter()
-                .try_for_each(|chain| rows.delete_layer(chain))
-        });
+        let mut rows = state.delete_container_rows(container_id, &released);
+        if rows.is_err() {
+            // On a full disk the files go first: they make the room that the rows' deletion needs. A kill between the two leaves rows
+            // without files, which the next removal takes for what they are.
+            let _ = self.driver.remove_container(&layer.cache);
+            rows = state.delete_container_rows(container_id, &released);
+        }
         if let Err(error) = rows {
             state.containers.insert(container_id.to_owned(), layer);
             return Err(error.into());

@@ -86,6 +86,20 @@ impl State {
             .sum()
     }
 
+    /// Deletes the rows of a container's layers and of the image layers that fall with them.
+    pub(crate) fn delete_container_rows(
+        &mut self,
+        container_id: &str,
+        released: &[ChainId],
+    ) -> rusqlite::Result<()> {
+        self.db.transaction(|rows| {
+            rows.delete_container_layer(container_id)?;
+            released
+                .iter()
+                .try_for_each(|chain| rows.delete_layer(chain))
+        })
+    }
+
     /// Layers that fall when nothing but their being in a chain holds `top`.
     pub(crate) fn plan_release(&self, top: Option<&ChainId>) -> Vec<ChainId> {
         let wanted = |chain: &ChainId| {
