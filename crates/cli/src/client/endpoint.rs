@@ -46,7 +46,8 @@ impl std::fmt::Display for Endpoint {
 
 fn with_port(address: &str) -> String {
     let has_port = match address.rsplit_once(':') {
-        Some((host, port)) => !port.is_empty() && !(host.starts_with('[') && !host.ends_with(']')),
+        // A colon inside brackets belongs to an IPv6 address.
+        Some((host, port)) => !port.is_empty() && (!host.starts_with('[') || host.ends_with(']')),
         None => false,
     };
     let address = if address.is_empty() {

@@ -8,8 +8,12 @@ pub mod socket;
 
 use std::cell::{OnceCell, RefCell};
 use std::io::{self, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -41,6 +45,9 @@ pub enum ClientError {
     /// Writing failed.
     #[error("cannot send the request: {0}")]
     Write(io::Error),
+    /// What was to be sent cannot be read.
+    #[error("{0}")]
+    Body(io::Error),
     /// The connection ended before an answer.
     #[error("the daemon closed the connection without an answer")]
     Closed,
@@ -274,11 +281,11 @@ impl Client {
         request: &mut Request<'_>,
         version: Option<&str>,
     ) -> Result<Response, ClientError> {
-        let socket = Arc::clone(&reader.get_ref().0);
+        let socket = Arc::clone(&reader.get_ref().socket);
         let bytes = request.bytes(version, &self.user_agent);
         (&*socket).write_all(&bytes).map_err(ClientError::Write)?;
         if let Payload::Stream(body, _) = &mut request.payload {
-            send_chunks(&socket, *body)?;
+            send_chunks(reader.get_mut(), *body)?;
         }
         let head = read_head(&mut reader)?;
         let body = Body::new(reader, &head, request.method == "HEAD");
@@ -293,7 +300,7 @@ impl Client {
             other => other,
         };
         let socket = Arc::new(socket.map_err(|error| self.connect_error(error))?);
-        let reader = BufReader::with_capacity(BUFFER, SharedSocket(Arc::clone(&socket)));
+        let reader = BufReader::with_capacity(BUFFER, SharedSocket::new(Arc::clone(&socket)));
         Ok((socket, reader))
     }
 
@@ -316,33 +323,60 @@ fn is_unreachable(error: &io::Error) -> bool {
     )
 }
 
-/// Sends a body of unknown length (RFC 9112 section 7.1). If the daemon stops reading, its answer says why, so a
-/// broken pipe is not an error here.
-fn send_chunks(socket: &Socket, body: &mut dyn Read) -> Result<(), ClientError> {
+/// Sends a body of unknown length (RFC 9112 section 7.1). If the daemon stops reading, its answer says why, so that is
+/// not an error here.
+fn send_chunks(shared: &mut SharedSocket, body: &mut dyn Read) -> Result<(), ClientError> {
     let mut buffer = vec![0; BUFFER];
-    // The head of a chunk is written in front of its data, so that each chunk is one write.
+    // The head of a chunk is written in front of its data, so that each chunk is one piece.
     const HEAD: usize = 10;
     loop {
-        let n = body
-            .read(&mut buffer[HEAD..BUFFER - 2])
-            .map_err(ClientError::Read)?;
+        let n = match body.read(&mut buffer[HEAD..BUFFER - 2]) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(ClientError::Body(error)),
+        };
         if n == 0 {
-            return ignore_broken_pipe((&*socket).write_all(b"0\r\n\r\n"));
+            send_piece(shared, b"0\r\n\r\n").map_err(ClientError::Write)?;
+            return Ok(());
         }
         buffer[..HEAD].copy_from_slice(format!("{n:08x}\r\n").as_bytes());
         buffer[HEAD + n..HEAD + n + 2].copy_from_slice(b"\r\n");
-        match (&*socket).write_all(&buffer[..HEAD + n + 2]) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(ClientError::Write)?,
+        if !send_piece(shared, &buffer[..HEAD + n + 2]).map_err(ClientError::Write)? {
+            return Ok(());
         }
     }
 }
 
-fn ignore_broken_pipe(result: io::Result<()>) -> Result<(), ClientError> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(ClientError::Write),
+/// Sends a piece, reading meanwhile what the daemon says: it reports progress before it has read everything, and would
+/// stop reading if nobody took that. False when it does not want more.
+fn send_piece(shared: &mut SharedSocket, mut bytes: &[u8]) -> io::Result<bool> {
+    while !bytes.is_empty() {
+        match rustix::net::send(
+            &*shared.socket,
+            bytes,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        ) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(Errno::PIPE | Errno::CONNRESET) => return Ok(false),
+            Err(Errno::AGAIN) => {
+                let socket = Arc::clone(&shared.socket);
+                let mut fds = [PollFd::from_borrowed_fd(
+                    socket.as_fd(),
+                    PollFlags::IN | PollFlags::OUT,
+                )];
+                match poll(&mut fds, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                if fds[0].revents().contains(PollFlags::IN) && !shared.read_early()? {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(true)
 }
 
 fn error_message(text: &str, head: &Head) -> String {

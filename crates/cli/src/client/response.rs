@@ -3,19 +3,60 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
 use super::ClientError;
 use super::socket::Socket;
 
 /// Reading side of a connection. The socket is shared with whoever writes.
 pub type Reader = BufReader<SharedSocket>;
 
-/// A socket that is read through one handle and written through another.
+/// A socket that is read through one handle and written through another, with what was read while a request was still
+/// being sent.
 #[derive(Debug, Clone)]
-pub struct SharedSocket(pub Arc<Socket>);
+pub struct SharedSocket {
+    /// The socket.
+    pub socket: Arc<Socket>,
+    early: Vec<u8>,
+}
+
+impl SharedSocket {
+    /// Nothing has been read yet.
+    pub fn new(socket: Arc<Socket>) -> SharedSocket {
+        SharedSocket {
+            socket,
+            early: Vec::new(),
+        }
+    }
+
+    /// Puts aside what has come, without waiting. False when the daemon will send no more.
+    ///
+    /// # Errors
+    /// See recv(2).
+    pub fn read_early(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        match rustix::net::recv(&*self.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Ok(false),
+            Ok((n, _)) => {
+                self.early.extend_from_slice(&buffer[..n]);
+                Ok(true)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
 
 impl Read for SharedSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(buffer)
+        if self.early.is_empty() {
+            return (&*self.socket).read(buffer);
+        }
+        let n = self.early.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&self.early[..n]);
+        self.early.drain(..n);
+        Ok(n)
     }
 }
 

@@ -134,7 +134,7 @@ mod tests {
         let path = directory.path().join("hello");
         let mut file = std::fs::OpenOptions::new()
             .write(true)
-            .create(true)
+            .create_new(true)
             .mode(0o755)
             .open(&path)
             .expect("a file");

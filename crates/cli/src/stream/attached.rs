@@ -105,7 +105,7 @@ impl Attached {
                     }
                     continue;
                 };
-                let socket = Arc::clone(&self.reader.get_ref().0);
+                let socket = Arc::clone(&self.reader.get_ref().socket);
                 let mut fds = [
                     PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN),
                     PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
@@ -194,7 +194,7 @@ fn write_out(stream: Stream, bytes: &[u8], plan: &Plan) -> Result<(), Failure> {
 /// Sends standard input until it ends, then says so; the output goes on coming.
 fn forward_stdin(socket: &Socket, keys: Vec<u8>, detached: &AtomicBool) {
     let mut watcher = Watcher::new(keys);
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; 128 * 1024];
     loop {
         let n = match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
             Ok(n) => n,

@@ -1,5 +1,7 @@
 //! The key sequence that leaves a container running, and watching for it in what is typed.
 
+use std::borrow::Cow;
+
 /// What is used unless something else is asked for.
 pub const DEFAULT: &str = "ctrl-p,ctrl-q";
 
@@ -32,9 +34,9 @@ pub struct Watcher {
 
 /// What is to be done with a piece of input.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Watched {
+pub struct Watched<'a> {
     /// To be sent on.
-    pub pass: Vec<u8>,
+    pub pass: Cow<'a, [u8]>,
     /// The sequence is complete.
     pub detached: bool,
 }
@@ -46,14 +48,21 @@ impl Watcher {
     }
 
     /// Looks at a piece of input. Keys that may begin the sequence are held back until it is clear that they do not.
-    pub fn watch(&mut self, input: &[u8]) -> Watched {
+    pub fn watch<'a>(&mut self, input: &'a [u8]) -> Watched<'a> {
+        // Nearly all input has nothing to do with the sequence.
+        if self.seen == 0 && self.keys.first().is_none_or(|first| !input.contains(first)) {
+            return Watched {
+                pass: Cow::Borrowed(input),
+                detached: false,
+            };
+        }
         let mut pass = Vec::with_capacity(input.len() + self.seen);
         for byte in input {
             if self.keys.get(self.seen) == Some(byte) {
                 self.seen += 1;
                 if self.seen == self.keys.len() {
                     return Watched {
-                        pass,
+                        pass: Cow::Owned(pass),
                         detached: true,
                     };
                 }
@@ -66,7 +75,7 @@ impl Watcher {
             }
         }
         Watched {
-            pass,
+            pass: Cow::Owned(pass),
             detached: false,
         }
     }
@@ -95,34 +104,34 @@ mod tests {
         assert_eq!(
             watcher.watch(b"a\x10"),
             Watched {
-                pass: b"a".to_vec(),
+                pass: Cow::Borrowed(b"a"),
                 detached: false
             }
         );
         assert_eq!(
             watcher.watch(b"b"),
             Watched {
-                pass: b"\x10b".to_vec(),
+                pass: Cow::Borrowed(b"\x10b"),
                 detached: false
             }
         );
         assert_eq!(
             watcher.watch(b"\x10\x10"),
             Watched {
-                pass: b"\x10".to_vec(),
+                pass: Cow::Borrowed(b"\x10"),
                 detached: false
             }
         );
         assert_eq!(
             watcher.watch(b"\x11rest"),
             Watched {
-                pass: Vec::new(),
+                pass: Cow::Borrowed(b""),
                 detached: true
             }
         );
         assert_eq!(
-            Watcher::new(Vec::new()).watch(b"\x10\x11").pass,
-            b"\x10\x11"
+            *Watcher::new(Vec::new()).watch(b"\x10\x11").pass,
+            b"\x10\x11"[..]
         );
     }
 }

@@ -55,8 +55,8 @@ fn measure(
             .max()
             .unwrap_or(0);
         let width = (widest + layout.padding).max(layout.min_width);
-        for line in at..end {
-            widths[line][column] = width;
+        for widths in &mut widths[at..end] {
+            widths[column] = width;
         }
         measure(lines, widths, column + 1, at, end, layout);
         at = end;
