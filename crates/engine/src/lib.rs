@@ -56,6 +56,8 @@ pub struct Engine {
     pub host: HostFacts,
     /// Number of CPUs we may use; the standard library reads a dozen files to tell.
     pub(crate) cpus: usize,
+    /// Block devices can be given weights: depends on the scheduler compiled in.
+    pub(crate) blkio_weight: bool,
     /// Events.
     pub events: EventBus,
     pub(crate) database: Arc<Database>,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wharf_api::container::{Config, CreateRequest, CreateResponse, HostConfig};
+use wharf_api::error::Kind;
 use wharf_api::network::NetworkingConfig;
 use wharf_spec::image_config::ImageConfig;
 use wharf_spec::platform::Platform;
@@ -91,7 +92,7 @@ impl Engine {
         settle_command(&mut config)?;
         let log_options = log_plan::settle(&mut host.log_config, &self.config.log)?;
         normalise::host_config(&mut host, &self.config, self.abilities().cgroup_v2);
-        self.pin_shared_namespaces(&mut host);
+        self.pin_shared_namespaces(&mut host)?;
         let image_volumes = config
             .volumes
             .iter()
@@ -131,7 +132,15 @@ impl Engine {
     }
 
     /// Modes that name another container keep naming it after a rename.
-    fn pin_shared_namespaces(&self, host: &mut HostConfig) {
+    fn pin_shared_namespaces(&self, host: &mut HostConfig) -> Result<()> {
+        // A missing owner of the network is only noticed at the start (moby `generateSecurityOpt`).
+        for mode in [&host.ipc_mode, &host.pid_mode] {
+            if let Some(owner) = mode.strip_prefix("container:") {
+                self.containers
+                    .get(owner)
+                    .map_err(|error| error.with_kind(Kind::Invalid))?;
+            }
+        }
         for mode in [
             &mut host.network_mode,
             &mut host.ipc_mode,
@@ -144,6 +153,7 @@ impl Engine {
                 *mode = format!("container:{}", container.id);
             }
         }
+        Ok(())
     }
 
     fn make(&self, id: &str, name: &str, checked: Checked) -> Result<()> {
@@ -197,7 +207,7 @@ impl Engine {
             let container = self
                 .containers
                 .get(name)
-                .map_err(|error| error.with_kind(wharf_api::error::Kind::Invalid))?;
+                .map_err(|error| error.with_kind(Kind::Invalid))?;
             Ok((mode.to_owned(), container.record().mounts.clone()))
         };
         host.volumes_from.iter().flatten().map(lookup).collect()
@@ -283,6 +293,7 @@ impl Engine {
             apparmor: self.host.features.apparmor,
             cgroup_v2: self.host.cgroup.version() == "2",
             swap: self.host.features.swap_accounting,
+            blkio_weight: self.blkio_weight,
         }
     }
 }

@@ -60,7 +60,9 @@ impl<'a> Query<'a> {
                 health.as_str(),
                 "starting" | "healthy" | "unhealthy" | "none"
             ) {
-                return Err(Error::invalid(format!("invalid filter 'health={health}'")));
+                return Err(Error::invalid(format!(
+                    "Unrecognised filter value for health: {health}"
+                )));
             }
         }
         let created = |key: &str| -> Result<Option<i64>> {

@@ -206,7 +206,8 @@ fn check_spec(spec: &Mount) -> Result<(), String> {
     }
 }
 
-fn check_target(target: &str) -> Result<(), String> {
+/// Refuses destinations that are empty, relative, or the root itself.
+pub fn check_target(target: &str) -> Result<(), String> {
     if target.is_empty() {
         return Err("field Target must not be empty".into());
     }

@@ -2,7 +2,7 @@
 
 use wharf_api::container::{Config, HealthConfig, HostConfig};
 
-use super::{restart_policy, signals};
+use super::{mounts, restart_policy, signals};
 use crate::{Error, Result};
 
 /// Least memory limit.
@@ -23,6 +23,8 @@ pub struct Abilities {
     pub cgroup_v2: bool,
     /// Memory cgroups account swap.
     pub swap: bool,
+    /// Block devices can be given weights.
+    pub blkio_weight: bool,
 }
 
 /// Checks and cleans the container's own configuration.
@@ -107,6 +109,9 @@ pub fn host_config(host: &mut HostConfig, can: Abilities) -> Result<Vec<String>>
     }
     restart_policy::validate(&host.restart_policy).map_err(Error::invalid)?;
     let mut warnings = resources(host, can, false)?;
+    for destination in host.tmpfs.keys() {
+        mounts::check_target(destination).map_err(Error::invalid)?;
+    }
     modes(host)?;
     security(host, can)?;
     if host.network_mode == "host"
@@ -261,6 +266,10 @@ pub fn resources(host: &mut HostConfig, can: Abilities, update: bool) -> Result<
     let mut warnings = Vec::new();
     memory(host, can, update, &mut warnings)?;
     cpu(host, can)?;
+    if host.blkio_weight > 0 && !can.blkio_weight {
+        warnings.push("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into());
+        host.blkio_weight = 0;
+    }
     if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
         return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
     }
@@ -373,7 +382,11 @@ fn cpu(host: &mut HostConfig, can: Abilities) -> Result<()> {
 }
 
 fn cpuset(text: &str, cpus: i64) -> Result<()> {
-    let invalid = || Error::invalid(format!("Invalid value {text} for cpuset cpus"));
+    let invalid = || {
+        Error::invalid(format!(
+            "Invalid value {text} for cpuset cpus: invalid format: {text}"
+        ))
+    };
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (i64, i64) = (
@@ -402,6 +415,7 @@ mod tests {
         apparmor: false,
         cgroup_v2: false,
         swap: true,
+        blkio_weight: true,
     };
 
     fn refused(edit: impl FnOnce(&mut HostConfig)) -> String {
@@ -426,7 +440,7 @@ mod tests {
         );
         assert_eq!(
             refused(|host| host.cpuset_cpus = "x".into()),
-            "Invalid value x for cpuset cpus"
+            "Invalid value x for cpuset cpus: invalid format: x"
         );
         assert_eq!(
             refused(|host| host.ipc_mode = "odd".into()),
