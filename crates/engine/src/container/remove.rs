@@ -57,11 +57,12 @@ impl Engine {
                 break lifecycle;
             }
         };
-        if container.status() == Status::Removing {
-            return Err(Error::removal_in_progress(name));
-        }
+        // Killed, a container that removes itself may be gone by now.
         if self.containers.by_id(&container.id).is_none() {
             return Ok(());
+        }
+        if container.status() == Status::Removing {
+            return Err(Error::removal_in_progress(name));
         }
         container
             .take(&self.database, Change::RemoveBegun, |_| {})
