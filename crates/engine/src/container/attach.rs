@@ -49,16 +49,12 @@ impl Engine {
         let keys = detach_keys::parse(options.detach_keys.as_deref())?;
         let container = self.containers.get(name)?;
         match container.status() {
-            Status::Paused => {
-                return Err(Error::conflict(format!(
-                    "container {name} is paused, unpause the container before attach"
-                )));
-            }
-            Status::Restarting => {
-                return Err(Error::conflict(format!(
-                    "container {name} is restarting, wait until the container is running"
-                )));
-            }
+            Status::Paused => Err(Error::conflict(format!(
+                "container {name} is paused, unpause the container before attach"
+            ))),
+            Status::Restarting => Err(Error::conflict(format!(
+                "container {name} is restarting, wait until the container is running"
+            ))),
             _ => Ok(Attach {
                 container,
                 options,

@@ -143,7 +143,8 @@ impl Engine {
                 state.started_before,
             );
             let waiting = state.status == Status::Restarting;
-            if !waiting && !(stopped && wanted) {
+            let due = waiting || (stopped && wanted);
+            if !due {
                 continue;
             }
             let starter = if waiting {

@@ -121,7 +121,8 @@ impl Engine {
             (self.config.no_new_privileges, "name=no-new-privileges"),
         ]
         .into_iter()
-        .filter_map(|(active, name)| active.then(|| name.to_owned()))
+        .filter(|(active, _)| *active)
+        .map(|(_, name)| name.to_owned())
         .collect()
     }
 
@@ -231,7 +232,8 @@ fn warnings(info: &Info) -> Vec<String> {
         (info.ipv4_forwarding, "WARNING: IPv4 forwarding is disabled"),
     ]
     .into_iter()
-    .filter_map(|(there, text)| (!there).then(|| text.to_owned()))
+    .filter(|(there, _)| !there)
+    .map(|(_, text)| text.to_owned())
     .collect()
 }
 

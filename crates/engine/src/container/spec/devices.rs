@@ -151,11 +151,9 @@ fn walk(source: &Path, target: &Path, devices: &mut Vec<LinuxDevice>) {
             Ok(kind) if kind.is_dir() && !SKIPPED.iter().any(|skipped| name == *skipped) => {
                 walk(&from, &to, devices)
             }
-            Ok(kind) if kind.is_char_device() || kind.is_block_device() => {
-                // The console is the container's own.
-                if name != "console" {
-                    devices.extend(node(&from, to));
-                }
+            // The console is the container's own.
+            Ok(kind) if (kind.is_char_device() || kind.is_block_device()) && name != "console" => {
+                devices.extend(node(&from, to));
             }
             _ => {}
         }

@@ -23,7 +23,8 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Vec<Mount>> {
         .into_iter()
         .filter(|mount| {
             let below_dev = mount.destination().starts_with("/dev/");
-            !taken.contains(mount.destination()) && !(own_dev && below_dev)
+            let replaced = taken.contains(mount.destination()) || (own_dev && below_dev);
+            !replaced
         })
         .collect();
     if host.readonly_rootfs {
