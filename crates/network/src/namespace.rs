@@ -5,15 +5,16 @@
 //! namespace with a pair costs about a millisecond, most of it for files below `/sys` and `/proc/sys`; taking a prepared one
 //! costs nothing.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::{NetworkError, Step};
 use crate::link::{Pair, change_link, without_ipv6_address};
@@ -31,6 +32,10 @@ const LOW: usize = 2;
 /// Making a namespace takes the same kernel locks (RTNL among them) and a processor, which the container that has just taken one
 /// needs for its start.
 const REFILL_DELAY: Duration = Duration::from_millis(3);
+
+/// A stock with pairs is given up when nobody has started a container for this long: an idle host shows no interfaces
+/// that belong to nothing. The next start makes its own, a millisecond slower.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// Index of loopback in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -88,56 +93,152 @@ impl Namespace {
 /// A stock of prepared namespaces of one kind. Its thread ends with it.
 #[derive(Debug)]
 pub(crate) struct NamespacePool {
-    ready: Receiver<Result<Namespace, NetworkError>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    stock: Mutex<Stock>,
+    /// Signalled at every change of the stock.
+    changed: Condvar,
+    /// How long an untouched stock is kept; `None` is for ever.
+    idle: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Stock {
+    /// An error is handed over like a namespace, to whoever asks next.
+    ready: VecDeque<Result<Namespace, NetworkError>>,
+    /// How many callers wait for one.
+    waiting: usize,
+    last_use: Option<Instant>,
+    closed: bool,
+}
+
+/// What the preparing thread does next.
+enum Next {
+    Prepare { at_once: bool },
+    GiveUp(VecDeque<Result<Namespace, NetworkError>>),
+    End,
 }
 
 impl NamespacePool {
     /// Starts preparing namespaces with loopback only.
     pub(crate) fn bare() -> Result<NamespacePool, NetworkError> {
-        NamespacePool::start("netns-bare", |worker| worker.prepare())
+        NamespacePool::start("netns-bare", None, |worker| worker.prepare())
     }
 
-    /// Starts preparing namespaces with a veth pair to the calling thread's namespace.
+    /// Prepares namespaces with a veth pair to the calling thread's namespace, while containers are being started.
     pub(crate) fn with_pairs() -> Result<NamespacePool, NetworkError> {
-        NamespacePool::start("netns-pairs", Worker::prepare_with_pair)
+        NamespacePool::start("netns-pairs", Some(IDLE), Worker::prepare_with_pair)
     }
 
-    /// A namespace; waits for one only when containers start faster than namespaces can be made.
+    /// A namespace; waits for one when containers start faster than namespaces can be made, or after a pause.
     pub(crate) fn take(&self) -> Result<Namespace, NetworkError> {
-        let ended = || {
-            NetworkError::io(
-                "take a network namespace",
-                io::Error::other("the namespace thread ended"),
-            )
-        };
-        self.ready.recv().map_err(|_| ended())?
+        let mut stock = self.shared.stock.lock();
+        stock.last_use = Some(Instant::now());
+        stock.waiting += 1;
+        self.shared.changed.notify_all();
+        loop {
+            if let Some(namespace) = stock.ready.pop_front() {
+                stock.waiting -= 1;
+                self.shared.changed.notify_all();
+                return namespace;
+            }
+            self.shared.changed.wait(&mut stock);
+        }
     }
 
     fn start(
         name: &str,
+        idle: Option<Duration>,
         prepare: fn(&mut Worker) -> Result<Namespace, NetworkError>,
     ) -> Result<NamespacePool, NetworkError> {
-        let (sender, ready) = crossbeam_channel::bounded(READY);
+        let stock = Stock {
+            ready: VecDeque::with_capacity(READY),
+            waiting: 0,
+            last_use: None,
+            closed: false,
+        };
+        let shared = Arc::new(Shared {
+            stock: Mutex::new(stock),
+            changed: Condvar::new(),
+            idle,
+        });
         let mut worker = Worker::in_current_namespace()?;
         let thread = thread::Builder::new()
             .name(name.into())
             .stack_size(256 * 1024);
-        let body = move || prepare_ahead(&sender, || prepare(&mut worker));
+        let theirs = Arc::clone(&shared);
         thread
-            .spawn(body)
+            .spawn(move || prepare_ahead(&theirs, &mut worker, prepare))
             .step(|| format!("start the thread {name}"))?;
-        Ok(NamespacePool { ready })
+        Ok(NamespacePool { shared })
     }
 }
 
-/// Runs until the pool is gone. An error is handed over like a namespace, to whoever asks next.
+impl Drop for NamespacePool {
+    fn drop(&mut self) {
+        self.shared.stock.lock().closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// Waits until there is something to do.
+    fn next(&self) -> Next {
+        let mut stock = self.stock.lock();
+        loop {
+            if stock.closed {
+                return Next::End;
+            }
+            let now = Instant::now();
+            // `None`: kept for ever. A stock never asked for is idle from the start.
+            let left = self.idle.map(|idle| {
+                stock.last_use.map_or(Duration::ZERO, |at| {
+                    (at + idle).saturating_duration_since(now)
+                })
+            });
+            let wanted = stock.waiting > 0 || left != Some(Duration::ZERO);
+            if wanted && stock.ready.len() < READY.max(stock.waiting) {
+                let at_once = stock.waiting > 0 || stock.ready.len() < LOW;
+                return Next::Prepare { at_once };
+            }
+            match left {
+                Some(Duration::ZERO) if !stock.ready.is_empty() => {
+                    return Next::GiveUp(std::mem::take(&mut stock.ready));
+                }
+                Some(left) if !stock.ready.is_empty() => {
+                    self.changed.wait_for(&mut stock, left);
+                }
+                _ => self.changed.wait(&mut stock),
+            }
+        }
+    }
+}
+
+/// Runs until the pool is gone.
 fn prepare_ahead(
-    sender: &Sender<Result<Namespace, NetworkError>>,
-    mut prepare: impl FnMut() -> Result<Namespace, NetworkError>,
+    shared: &Shared,
+    worker: &mut Worker,
+    prepare: fn(&mut Worker) -> Result<Namespace, NetworkError>,
 ) {
-    while sender.send(prepare()).is_ok() {
-        if sender.len() >= LOW {
-            thread::sleep(REFILL_DELAY);
+    loop {
+        match shared.next() {
+            Next::Prepare { at_once } => {
+                if !at_once {
+                    thread::sleep(REFILL_DELAY);
+                }
+                let namespace = prepare(worker);
+                shared.stock.lock().ready.push_back(namespace);
+                shared.changed.notify_all();
+            }
+            Next::GiveUp(stock) => {
+                // The thread is in the one made last and would keep it alive.
+                worker.go_home();
+                drop(stock);
+            }
+            Next::End => return,
         }
     }
 }
@@ -157,6 +258,12 @@ impl Worker {
             host: Arc::new(host),
             host_connection,
         })
+    }
+
+    fn go_home(&self) {
+        if let Err(error) = wharf_sys::netns::enter(self.host.as_fd()) {
+            tracing::warn!(%error, "cannot return to the host's network namespace");
+        }
     }
 
     fn prepare(&mut self) -> Result<Namespace, NetworkError> {

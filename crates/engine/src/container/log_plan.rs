@@ -9,8 +9,8 @@ use wharf_runtime::client::LogPlan;
 use super::record::Record;
 use crate::{Error, Result, ids};
 
-/// Our own default rotation; Docker's is none.
-const DEFAULT_SIZE: u64 = 20_000_000;
+/// Our own default rotation; Docker's is none. Two million ordinary lines stay readable, no container fills a disk.
+const DEFAULT_SIZE: u64 = 64_000_000;
 const DEFAULT_FILES: u32 = 5;
 
 const OPTIONS: [&str; 10] = [
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(
             rotation(&[]),
             Rotation {
-                max_size: Some(20_000_000),
+                max_size: Some(64_000_000),
                 max_file: 5,
                 compress: true
             }
