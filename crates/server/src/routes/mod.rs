@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use http::header::{HeaderMap, HeaderValue, SERVER};
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tracing::{debug, error};
 use wharf_api::error::Kind;
@@ -158,6 +159,7 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
             .map(|params| (route, params))
     });
     let Some((route, params)) = found else {
+        swallow(body).await;
         // moby checks the version behind the router: an unknown path is not found in any version.
         let refusal = refuse(&parts.method, bare);
         return Err(if refusal.kind == Kind::NotFound {
@@ -166,7 +168,13 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
             negotiate(asked).err().unwrap_or(refusal)
         });
     };
-    let version = negotiate(asked)?;
+    let version = match negotiate(asked) {
+        Ok(version) => version,
+        Err(refusal) => {
+            swallow(body).await;
+            return Err(refusal);
+        }
+    };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     (route.handler)(Call {
         server: server.clone(),
@@ -177,6 +185,19 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
         body,
     })
     .await
+}
+
+/// Reads a small body that nobody wants, as Go's server does: a client that is still sending it would report the broken
+/// connection instead of the answer.
+async fn swallow(mut body: Incoming) {
+    const LIMIT: usize = 256 * 1024;
+    let mut taken = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        taken += frame.data_ref().map_or(0, |data| data.len());
+        if taken > LIMIT {
+            return;
+        }
+    }
 }
 
 /// The error for a path that no handler serves.
