@@ -12,6 +12,7 @@ pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod process;
+pub mod queue;
 pub mod seccomp;
 pub mod signal;
 pub mod signal_watch;

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
@@ -26,6 +27,12 @@ use super::conn::{Conn, Handover};
 use super::error::ApiError;
 use super::request::Call;
 use super::respond;
+
+/// How long a client may take to read the head before the stream begins regardless.
+const HEAD_WAIT: Duration = Duration::from_millis(50);
+
+/// Part of [`HEAD_WAIT`] that is worth looking again and again.
+const HEAD_SPIN: Duration = Duration::from_micros(200);
 
 /// The client's end, ready to be handed to another process.
 #[derive(Debug)]
@@ -71,7 +78,10 @@ where
             Err(error) => return debug!(%error, "client left before its connection was taken over"),
         };
         match into_client(upgraded) {
-            Ok(client) => take(client).await,
+            Ok(client) => {
+                head_is_read(&client.socket).await;
+                take(client).await;
+            }
             Err(error) => debug!(%error, "connection could not be taken over"),
         }
     });
@@ -84,6 +94,23 @@ where
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
     response
+}
+
+/// Waits until the client has read the answer's head, a moment at most. Docker's Python SDK loses output that arrives
+/// together with the head, and here, unlike in dockerd, a process can be that fast.
+async fn head_is_read(socket: &OwnedFd) {
+    let began = Instant::now();
+    while began.elapsed() < HEAD_WAIT {
+        if !matches!(wharf_sys::queue::unread_by_peer(socket), Ok(1..)) {
+            return;
+        }
+        // A client that waits for the head reads it within microseconds; the timer ticks in milliseconds.
+        if began.elapsed() < HEAD_SPIN {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 fn into_client(upgraded: Upgraded) -> io::Result<Client> {
