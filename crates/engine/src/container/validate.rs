@@ -137,7 +137,7 @@ pub fn conflicts(config: &Config, host: &HostConfig) -> Result<()> {
     };
     if owner.is_empty() {
         return Err(Error::invalid(
-            "invalid container format container:<name|id>",
+            "invalid network mode: invalid container format container:<name|id>",
         ));
     }
     let publishes = host
@@ -175,11 +175,6 @@ fn modes(host: &HostConfig) -> Result<()> {
         mode.strip_prefix("container:")
             .is_some_and(|name| !name.is_empty())
     };
-    if host.network_mode == "container:" {
-        return Err(Error::invalid(
-            "invalid network mode: invalid container format container:<name|id>",
-        ));
-    }
     let ipc = host.ipc_mode.as_str();
     if !matches!(ipc, "" | "none" | "private" | "host" | "shareable") && !joins(ipc) {
         return Err(Error::invalid(format!("invalid IPC mode: {ipc}")));

@@ -191,9 +191,13 @@ impl Monitor {
     fn tell(&mut self, status: ExitStatus) {
         self.control.event(MonitorEvent::Exited(status), &self.poll);
         self.ending = Ending::Leaving;
+        // An exec's client waits until the daemon has noted the exec's end: it asks for the exit code next.
+        let is_noted_later =
+            |process: &Process| process.reported && process.identity.exec_id.is_some();
         let serials: Vec<u32> = self
             .processes
             .iter()
+            .filter(|process| !is_noted_later(process))
             .map(|process| process.identity.serial)
             .collect();
         for serial in serials {
