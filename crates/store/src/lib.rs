@@ -7,6 +7,7 @@
 //! ```text
 //! <data-root>/wharf.db           rows: images, references, layers, container layers (WAL)
 //! <data-root>/overlay2/          see drivers::overlay2 and recipe
+//! <data-root>/trash/             directories on their way out
 //! ```
 //!
 //! Rows are the truth. An operation first makes directories under new random names, then commits rows in one transaction, then changes
@@ -34,6 +35,7 @@ mod size;
 mod state;
 mod store;
 mod tar;
+mod trash;
 mod unpack;
 
 pub use error::{ErrorKind, StoreError, UnpackText};

@@ -126,6 +126,8 @@ impl Store {
         drop(state);
         self.remove_layer_dirs(&layers);
         let path = self.driver.layer_dir(&layer.cache);
+        self.discard(&path)
+            .map_err(StoreError::io("remove", &path))?;
         self.driver
             .remove_container(&layer.cache)
             .map_err(StoreError::io("remove", &path))

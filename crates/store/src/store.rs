@@ -18,6 +18,7 @@ use crate::image::{ImageRecord, parse_config};
 use crate::pipeline::{Pipeline, Staged};
 use crate::recipe;
 use crate::state::State;
+use crate::trash::Trash;
 
 /// Where and how to store.
 #[derive(Debug, Clone)]
@@ -31,6 +32,7 @@ pub struct StoreConfig {
 pub struct Store {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) trash: Arc<Trash>,
 }
 
 impl Store {
@@ -43,10 +45,18 @@ impl Store {
         let mut state = State::load(Db::open(&root.join("wharf.db"))?)?;
         fsck::release_unreachable(&mut state)?;
         fsck::clear_leftovers(&state, &driver).map_err(StoreError::io("clear", &home))?;
+        let trash = root.join("trash");
+        let trash = Trash::open(trash.clone()).map_err(StoreError::io("create", &trash))?;
         Ok(Store {
             state: Arc::new(Mutex::new(state)),
             driver: Arc::new(driver),
+            trash: Arc::new(trash),
         })
+    }
+
+    /// Removes a directory below the data root: it is gone when this returns, its space a moment later.
+    pub fn discard(&self, path: &std::path::Path) -> std::io::Result<()> {
+        self.trash.discard(path)
     }
 
     /// The storage driver, for `info`.

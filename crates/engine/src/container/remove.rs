@@ -116,18 +116,15 @@ impl Engine {
     /// Layers and directories. The row says `removing` by now, so that a restart finishes what is interrupted.
     async fn delete_files(&self, container: &Arc<Container>) -> Result<()> {
         let (store, id) = (self.store.clone(), container.id.clone());
-        let directories = [self.config.container_dir(&id), self.config.monitor_dir(&id)];
+        let (files, monitor) = (self.config.container_dir(&id), self.config.monitor_dir(&id));
         crate::blocking(move || {
+            let failed = |error| Error::caused("unable to remove filesystem", error);
             store.remove_rw(&id)?;
-            for directory in directories {
-                match std::fs::remove_dir_all(&directory) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(Error::caused("unable to remove filesystem", error));
-                    }
-                    _ => {}
-                }
+            store.discard(&files).map_err(failed)?;
+            match std::fs::remove_dir_all(&monitor) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+                _ => Ok(()),
             }
-            Ok(())
         })
         .await
     }
