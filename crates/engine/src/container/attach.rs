@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wharf_runtime::client::AttachRequest;
@@ -34,6 +35,37 @@ pub struct Attach {
     container: Arc<Container>,
     options: AttachOptions,
     keys: Vec<u8>,
+    promise: Promise,
+}
+
+/// A client has been told that it is attached: a start waits until its socket is here, or the client gone. Without this, a
+/// `docker run` could miss all output of a short command, since the client starts the container over another connection.
+#[derive(Debug)]
+struct Promise(Arc<Container>);
+
+impl Promise {
+    fn new(container: &Arc<Container>) -> Promise {
+        container.attaching.send_modify(|n| *n += 1);
+        Promise(container.clone())
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.attaching.send_modify(|n| *n -= 1);
+    }
+}
+
+/// How long a start waits for sockets; a hand-over takes microseconds, a client that is stuck must not hold others up.
+const PROMISE_WAIT: Duration = Duration::from_secs(1);
+
+impl Container {
+    /// Waits until every client that was told it is attached is.
+    pub(crate) async fn attached(&self) {
+        let mut attaching = self.attaching.subscribe();
+        // The sender lives in `self`; running out of time means going on without the client.
+        let _ = tokio::time::timeout(PROMISE_WAIT, attaching.wait_for(|n| *n == 0)).await;
+    }
 }
 
 impl Attach {
@@ -56,6 +88,7 @@ impl Engine {
                 "container {name} is restarting, wait until the container is running"
             ))),
             _ => Ok(Attach {
+                promise: Promise::new(&container),
                 container,
                 options,
                 keys,
@@ -75,6 +108,7 @@ impl Engine {
             container,
             options,
             keys,
+            promise,
         } = attach;
         let record = container.record();
         let raw = record.config.tty;
@@ -95,7 +129,7 @@ impl Engine {
             detach_keys: keys,
             early_input,
         };
-        match container.live() {
+        let handed_over = match container.live() {
             Some(live) => live
                 .monitor
                 .attach(request, client)
@@ -105,7 +139,9 @@ impl Engine {
                 container.add_pending(request, client);
                 Ok(())
             }
-        }
+        };
+        drop(promise);
+        handed_over
     }
 
     async fn write_backlog(

@@ -74,6 +74,8 @@ pub struct Container {
     pub(crate) lifecycle: tokio::sync::Mutex<()>,
     /// Calls off a waiting restart.
     pub(crate) restart_canceled: Notify,
+    /// Clients whose attach was granted but whose socket is still on its way.
+    pub(crate) attaching: watch::Sender<usize>,
 }
 
 /// What changes together.
@@ -116,6 +118,7 @@ impl Container {
             }),
             lifecycle: tokio::sync::Mutex::new(()),
             restart_canceled: Notify::new(),
+            attaching: watch::Sender::new(0),
         }
     }
 

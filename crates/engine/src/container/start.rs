@@ -79,6 +79,7 @@ impl Engine {
             endpoints,
             sandbox_id,
         } = prepared.attached;
+        container.attached().await;
         match self
             .spawner
             .spawn(request, netns, container.take_pending())
