@@ -17,6 +17,21 @@ fn output_streams_stay_apart() {
     );
 }
 
+/// The client attaches on one connection and starts on another; a command shorter than the hand-over of the first must
+/// not end unheard.
+#[test]
+fn the_shortest_output_is_never_lost() {
+    let engine = Engine::start();
+    for round in 0..30 {
+        let output = engine.docker(&["run", "--rm", "--network", "none", BUSYBOX, "echo", "hi"]);
+        assert_eq!(
+            (output.code, output.stdout.as_str()),
+            (0, "hi\n"),
+            "round {round}"
+        );
+    }
+}
+
 #[test]
 fn exit_code_of_the_command_becomes_the_clis() {
     let engine = Engine::start();
