@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,11 +11,10 @@ use std::time::{Duration, Instant};
 use common::{Layer, Workshop, docker_archive};
 use wharf_store::{Store, StoreConfig};
 
-/// Not a test: the process that gets killed. It loads its standard input into `WHARF_STORE_ROOT`.
-#[test]
-#[ignore = "run by the other test as a process of its own"]
-fn load_standard_input() {
-    let root = std::env::var_os("WHARF_STORE_ROOT").expect("set by the parent");
+/// Set in the process that gets killed: the data root it loads its standard input into.
+const CHILD_ROOT: &str = "WHARF_STORE_ROOT";
+
+fn load_standard_input(root: OsString) {
     let store = Store::open(StoreConfig {
         data_root: root.into(),
     })
@@ -26,6 +26,10 @@ fn load_standard_input() {
 
 #[test]
 fn nothing_is_left_of_a_load_that_was_killed() {
+    // The child is this test once more.
+    if let Some(root) = std::env::var_os(CHILD_ROOT) {
+        return load_standard_input(root);
+    }
     let workshop = Workshop::new();
     let kept = docker_archive(&[Layer::new().file("kept", b"1").tar()], "kept:1");
     workshop.load(&kept.archive).expect("loads");
@@ -36,8 +40,8 @@ fn nothing_is_left_of_a_load_that_was_killed() {
     let archive = docker_archive(&layers, "killed:1").archive;
 
     let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "load_standard_input", "--ignored"])
-        .env("WHARF_STORE_ROOT", workshop.root())
+        .args(["--exact", "nothing_is_left_of_a_load_that_was_killed"])
+        .env(CHILD_ROOT, workshop.root())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
