@@ -19,8 +19,14 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
     images::ensure(&images_dir())?;
     let program = build(TEST_PROFILE)?;
     let mut test = cargo();
-    test.args(["test", "--workspace", "--profile", TEST_PROFILE])
-        .args(extra);
+    test.args([
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+        "--profile",
+        TEST_PROFILE,
+    ])
+    .args(extra);
     test.env("WHARF_BIN", program)
         .env("WHARF_IMAGES", images_dir())
         .env("WHARF_DOCKER_CLI", docker);
