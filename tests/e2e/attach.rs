@@ -151,8 +151,12 @@ fn a_slow_client_loses_nothing() {
         .api()
         .hijack(&format!("/containers/{id}/attach?stream=1&stdout=1"), None);
     start(&engine, &id);
-    // Nothing is read until the container has had to wait for us or has ended.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // Nothing is read until the container has had to wait for us or has ended: the log has stopped growing.
+    let mut last = 0;
+    wait_until("the log to stop growing", LONG, || {
+        let lines = engine.docker_ok(&["logs", &id]).lines().count();
+        lines > 0 && std::mem::replace(&mut last, lines) == lines
+    });
     let text = frames::split(&hijacked.read_all()).0;
     assert_eq!(text.lines().count(), 200_000);
 }

@@ -137,6 +137,18 @@ fn missing_commands_end_with_127_and_unusable_ones_with_126() {
     assert_eq!(engine.docker(&["exec", "xx", "/etc/passwd"]).code, 126);
 }
 
+/// Creates an exec in the container and returns its id.
+fn create_exec(engine: &Engine, id: &str, body: &serde_json::Value) -> String {
+    engine
+        .api()
+        .post(&format!("/containers/{id}/exec"), body)
+        .expect(201)
+        .json()["Id"]
+        .as_str()
+        .expect("an id")
+        .to_owned()
+}
+
 #[test]
 fn a_missing_command_is_named() {
     let (engine, _) = with_sleeper();
@@ -149,14 +161,7 @@ fn a_missing_command_is_named() {
 fn inspect_tells_state_and_exit_code() {
     let (engine, id) = with_sleeper();
     let body = json!({"Cmd": ["sh", "-c", "exit 21"], "AttachStdout": true, "Env": ["A=b"], "User": "app"});
-    let exec = engine
-        .api()
-        .post(&format!("/containers/{id}/exec"), &body)
-        .expect(201)
-        .json()["Id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let exec = create_exec(&engine, &id, &body);
     let before = engine
         .api()
         .get(&format!("/exec/{exec}/json"))
@@ -185,17 +190,7 @@ fn inspect_tells_state_and_exit_code() {
 #[test]
 fn starting_an_exec_twice_is_refused() {
     let (engine, id) = with_sleeper();
-    let exec = engine
-        .api()
-        .post(
-            &format!("/containers/{id}/exec"),
-            &json!({"Cmd": ["sleep", "1000"]}),
-        )
-        .expect(201)
-        .json()["Id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let exec = create_exec(&engine, &id, &json!({"Cmd": ["sleep", "1000"]}));
     let _ = engine
         .api()
         .post(&format!("/exec/{exec}/start"), &json!({"Detach": true}))
@@ -210,14 +205,7 @@ fn starting_an_exec_twice_is_refused() {
 fn the_stream_is_framed_like_attach() {
     let (engine, id) = with_sleeper();
     let body = json!({"Cmd": ["sh", "-c", "echo o; echo e >&2"], "AttachStdout": true, "AttachStderr": true});
-    let exec = engine
-        .api()
-        .post(&format!("/containers/{id}/exec"), &body)
-        .expect(201)
-        .json()["Id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let exec = create_exec(&engine, &id, &body);
     let hijacked = engine
         .api()
         .hijack(&format!("/exec/{exec}/start"), Some(&json!({})));

@@ -58,21 +58,23 @@ fn logging_goes_on_without_the_daemon() {
     assert_eq!(engine.docker_ok(&["logs", &id]), expected.join("\n"));
 }
 
+/// Kills the daemon, waits until the container has ended and starts another daemon.
+fn end_without_daemon(engine: &mut Engine, id: &str) {
+    let pid: u32 = engine.inspect(id, "{{.State.Pid}}").parse().expect("a pid");
+    engine.kill_daemon();
+    wait_until("the end of the container", LONG, || {
+        leftovers::state_and_parent(pid).is_none_or(|(state, _)| state == 'Z')
+    });
+    engine.start_daemon();
+}
+
 #[test]
 fn exit_codes_of_the_meantime_are_found() {
     let Some(mut engine) = surviving() else {
         return;
     };
     let id = engine.run_detached(&["-i"], &["sh", "-c", "sleep 0.5; exit 23"]);
-    let pid: u32 = engine
-        .inspect(&id, "{{.State.Pid}}")
-        .parse()
-        .expect("a pid");
-    engine.kill_daemon();
-    wait_until("the end of the container", LONG, || {
-        leftovers::state_and_parent(pid).is_none_or(|(state, _)| state == 'Z')
-    });
-    engine.start_daemon();
+    end_without_daemon(&mut engine, &id);
     engine.wait_inspect(&id, "{{.State.Status}} {{.State.ExitCode}}", "exited 23");
 }
 
@@ -123,15 +125,7 @@ fn auto_remove_happens_even_if_the_end_came_in_between() {
         return;
     };
     let id = engine.run_detached(&["--rm"], &["sleep", "0.3"]);
-    let pid: u32 = engine
-        .inspect(&id, "{{.State.Pid}}")
-        .parse()
-        .expect("a pid");
-    engine.kill_daemon();
-    wait_until("the end of the container", LONG, || {
-        leftovers::state_and_parent(pid).is_none_or(|(state, _)| state == 'Z')
-    });
-    engine.start_daemon();
+    end_without_daemon(&mut engine, &id);
     wait_until("the removal", LONG, || engine.container_ids().is_empty());
 }
 

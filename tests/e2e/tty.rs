@@ -5,12 +5,17 @@ use wharf_e2e::deadline::{LONG, wait_until};
 use wharf_e2e::images::BUSYBOX;
 use wharf_e2e::terminal::Terminal;
 
+/// A shell in a terminal, at its prompt.
+fn shell(engine: &Engine) -> Terminal {
+    let terminal = Terminal::run(&engine.docker_command(&["run", "--rm", "-it", BUSYBOX, "sh"]));
+    terminal.wait_for("# ");
+    terminal
+}
+
 #[test]
 fn an_interactive_shell_answers_and_ends_with_its_code() {
     let engine = Engine::start();
-    let mut terminal =
-        Terminal::run(&engine.docker_command(&["run", "--rm", "-it", BUSYBOX, "sh"]));
-    terminal.wait_for("# ");
+    let mut terminal = shell(&engine);
     terminal.write("echo sum=$((40 + 2))\n");
     terminal.wait_for("sum=42");
     terminal.write("exit 6\n");
@@ -70,9 +75,7 @@ fn resizing_the_window_reaches_the_command() {
 #[test]
 fn ctrl_c_interrupts_the_foreground_process() {
     let engine = Engine::start();
-    let mut terminal =
-        Terminal::run(&engine.docker_command(&["run", "--rm", "-it", BUSYBOX, "sh"]));
-    terminal.wait_for("# ");
+    let mut terminal = shell(&engine);
     terminal.write("echo st''arted; sleep 1000\n");
     terminal.wait_for("started");
     terminal.write("\x03");

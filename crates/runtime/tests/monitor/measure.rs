@@ -113,13 +113,16 @@ async fn memory(f: &Fixture) {
         request.plan.process.args = ["/bin/busybox", "sleep", "1000"].map(String::from).into();
         containers.push(f.run(request, vec![]).await);
     }
-    // Longer than a monitor keeps its buffers.
-    tokio::time::sleep(Duration::from_millis(500)).await;
     let monitors: Vec<u32> = containers
         .iter()
         .map(|container| parent(container.started.pid))
         .collect();
     let sum = |field: &str| monitors.iter().map(|pid| rollup(*pid, field)).sum::<u64>();
+    // A monitor keeps its buffers for a while: wait until nothing more is given back.
+    let mut last = u64::MAX;
+    while std::mem::replace(&mut last, sum("Private_Dirty")) > last {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     let each = |field: &str| sum(field) as f64 / COUNT as f64;
     println!(
         "memory of one of {COUNT} idle monitors: {:.0} KiB private, {:.0} KiB PSS; spawner {} KiB PSS",
