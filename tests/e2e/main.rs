@@ -20,6 +20,7 @@ mod leaks;
 mod lifecycle;
 mod limits;
 mod logs;
+mod metrics;
 mod network;
 mod ps;
 mod run;

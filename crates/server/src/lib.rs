@@ -8,6 +8,7 @@
 pub mod config;
 pub mod daemon;
 pub mod http;
+pub mod metrics;
 pub mod routes;
 
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct Server {
     pub engine: Arc<Engine>,
     /// The route table.
     pub routes: Vec<routes::Route>,
+    /// What is counted for `--metrics-addr`.
+    pub metrics: metrics::Metrics,
     experimental: AtomicBool,
 }
 
@@ -32,6 +35,7 @@ impl Server {
         Server {
             engine,
             routes: routes::table(),
+            metrics: metrics::Metrics::new(),
             experimental: AtomicBool::new(experimental),
         }
     }

@@ -1,6 +1,7 @@
 //! Events: what happened, to those who listen and to those who ask later.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -19,6 +20,7 @@ const BACKLOG: usize = 4096;
 pub struct EventBus {
     history: Mutex<VecDeque<Event>>,
     sender: broadcast::Sender<Event>,
+    published: AtomicU64,
 }
 
 /// A listener: the past it asked for, then what comes.
@@ -52,6 +54,7 @@ impl Default for EventBus {
         EventBus {
             history: Mutex::default(),
             sender: broadcast::channel(BACKLOG).0,
+            published: AtomicU64::new(0),
         }
     }
 }
@@ -69,6 +72,7 @@ impl EventBus {
             id: id.to_owned(),
             attributes,
         };
+        self.published.fetch_add(1, Ordering::Relaxed);
         let event = Event::new(kind, action, actor, clock::now_ns());
         // Under the lock, so that no listener misses an event between the past and the present.
         let mut history = self.history.lock();
@@ -105,6 +109,11 @@ impl EventBus {
             receiver,
             filters,
         })
+    }
+
+    /// How many events there were since the start.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
     }
 
     /// How many listen.

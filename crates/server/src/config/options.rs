@@ -471,7 +471,7 @@ pub const OPTIONS: &[Opt] = &[
         "metrics-addr",
         "metrics-addr",
         Text,
-        No,
+        Yes,
         "Set default address and port to serve the metrics api on",
     ),
     opt(

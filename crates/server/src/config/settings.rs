@@ -26,6 +26,7 @@ pub struct Settings {
     pub debug: bool,
     pub log_level: String,
     pub log_format: String,
+    pub metrics_addr: String,
     pub raw_logs: bool,
     pub experimental: bool,
 
@@ -100,6 +101,7 @@ impl Default for Settings {
             debug: false,
             log_level: "info".into(),
             log_format: "text".into(),
+            metrics_addr: String::new(),
             raw_logs: false,
             experimental: false,
             tls: None,

@@ -23,6 +23,7 @@ use wharf_engine::Engine;
 use crate::Server;
 use crate::config::{ConfigError, Flags, Settings, merge};
 use crate::http::serve::serve;
+use crate::metrics;
 use listen::Bound;
 use logging::LogLevel;
 use pidfile::Pidfile;
@@ -53,6 +54,16 @@ pub enum DaemonError {
     /// The engine.
     #[error("failed to start daemon: {0}")]
     Engine(#[from] wharf_engine::Error),
+    /// `--metrics-addr`.
+    #[error(
+        "failed to listen for metrics on {address}: {source}; give --metrics-addr a free host:port"
+    )]
+    Metrics {
+        /// As given.
+        address: String,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// Not root.
     #[error("{0} needs to be started with root privileges")]
     NotRoot(&'static str),
@@ -141,6 +152,7 @@ async fn run(
     })?;
     // Bound before the engine opens: clients that come early wait in the backlog.
     let listeners = listen::bind_all(&settings)?;
+    let metrics_listener = bind_metrics(&settings.metrics_addr).await?;
     info!(name, version = env!("CARGO_PKG_VERSION"), "starting up");
     let engine = Engine::open(engine_config::engine_config(&settings)?).await?;
     let live_restore = settings.live_restore;
@@ -158,6 +170,14 @@ async fn run(
         serving.spawn(serve(listener, server.clone(), stopped.clone()));
         files.extend(file);
     }
+    if let Some(listener) = metrics_listener {
+        info!("metrics listen on {}", settings.metrics_addr);
+        serving.spawn(metrics::listen::serve(
+            listener,
+            server.clone(),
+            stopped.clone(),
+        ));
+    }
     info!("daemon has completed initialization");
     notify::ready();
     signals.until_stop(|| reload(&flags, &level, &server)).await;
@@ -172,6 +192,18 @@ async fn run(
     }
     info!("daemon shutdown complete");
     Ok(())
+}
+
+/// The listener of `--metrics-addr`, if there is to be one.
+async fn bind_metrics(address: &str) -> Result<Option<tokio::net::TcpListener>, DaemonError> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let bound = metrics::listen::bind(address).await;
+    bound.map(Some).map_err(|source| DaemonError::Metrics {
+        address: address.to_owned(),
+        source,
+    })
 }
 
 /// Reads the configuration again and applies what can change while running.

@@ -176,7 +176,8 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
         }
     };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
-    (route.handler)(Call {
+    let began = Instant::now();
+    let outcome = (route.handler)(Call {
         server: server.clone(),
         version,
         params,
@@ -184,7 +185,13 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
         parts,
         body,
     })
-    .await
+    .await;
+    if outcome.is_ok() {
+        server
+            .metrics
+            .observe(route.method.as_str(), route.pattern, began.elapsed());
+    }
+    outcome
 }
 
 /// Reads a small body that nobody wants, as Go's server does: a client that is still sending it would report the broken
