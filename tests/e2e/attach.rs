@@ -1,6 +1,7 @@
 //! The hijacked stdio stream.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use serde_json::json;
 use wharf_e2e::deadline::{LONG, wait_until};
@@ -210,4 +211,33 @@ fn docker_start_attached_shows_output_and_exit_code() {
     ]);
     let output = engine.docker_with_input(&["start", "-ai", "ss"], b"typed");
     assert_eq!((output.code, output.stdout.as_str()), (8, "typed"));
+}
+
+/// A client that attaches while another's start is under way belongs to that run.
+#[test]
+fn attaching_beside_a_start_joins_that_run() {
+    let engine = Engine::start();
+    for round in 0..10 {
+        let id = engine.create(&json!({
+            "Image": BUSYBOX, "Cmd": ["sh", "-c", "while :; do echo x; sleep 0.05; done"],
+            "HostConfig": {"NetworkMode": "none"},
+        }));
+        std::thread::scope(|scope| {
+            for client in 0..6u64 {
+                let (engine, id) = (&engine, &id);
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_micros(client * 700 + round * 150));
+                    let path = format!("/containers/{id}/attach?stream=1&stdout=1");
+                    let mut hijacked = engine.api().hijack(&path, None);
+                    let frame = frames::read_frame(&mut hijacked)
+                        .expect("a readable stream")
+                        .expect("a frame");
+                    assert_eq!(frame.data, b"x\n");
+                });
+            }
+            let start = engine.api().post_empty(&format!("/containers/{id}/start"));
+            assert_eq!(start.status(), 204);
+        });
+        let _ = engine.api().delete(&format!("/containers/{id}?force=1"));
+    }
 }

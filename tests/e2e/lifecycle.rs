@@ -71,8 +71,11 @@ fn stop_sends_sigterm_first() {
 #[test]
 fn stop_kills_after_the_grace_period() {
     let engine = Engine::start();
-    // A process 1 without handler ignores SIGTERM.
-    let id = engine.run_detached(&[], &["sleep", "1000"]);
+    let script = "trap : TERM; echo ready; while :; do sleep 0.05; done";
+    let id = engine.run_detached(&[], &["sh", "-c", script]);
+    wait_until("the trap to be set", LONG, || {
+        engine.docker_ok(&["logs", &id]).contains("ready")
+    });
     engine.docker_ok(&["stop", "-t", "1", &id]);
     assert_eq!(engine.inspect(&id, "{{.State.ExitCode}}"), "137");
 }

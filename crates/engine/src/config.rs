@@ -19,26 +19,18 @@ pub struct EngineConfig {
     pub network: NetworkConfig,
     /// Default log driver and its options.
     pub log: LogConfig,
-    /// The daemon's own labels (`key=value`).
-    pub labels: Vec<String>,
+    /// What can change while the engine runs, as it is at the start.
+    pub live: LiveConfig,
     /// Parent of containers' cgroups; `None` is `/docker`, or `system.slice` with the systemd driver.
     pub cgroup_parent: Option<String>,
     /// `cgroupfs` or `systemd`.
     pub cgroup_driver: String,
-    /// Default size of `/dev/shm` in bytes.
-    pub shm_size: i64,
-    /// Default IPC mode, `private` or `shareable`.
-    pub ipc_mode: String,
-    /// Default cgroup namespace mode; `None` is private on cgroup v2, host on v1.
-    pub cgroupns_mode: Option<String>,
     /// Limits that containers get unless they ask otherwise.
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Run an init in every container.
     pub init: bool,
     /// Name of that init as `info` shows it.
     pub init_binary: String,
-    /// Seconds between stop signal and kill.
-    pub stop_timeout: i64,
     /// Set `no_new_privs` in every container.
     pub no_new_privileges: bool,
     /// Name servers for containers instead of the host's.
@@ -49,16 +41,80 @@ pub struct EngineConfig {
     pub dns_options: Vec<String>,
     /// What `host-gateway` stands for in `--add-host`; `None` is the default bridge's address.
     pub host_gateway: Vec<String>,
-    /// Path or name of the default runtime as `info` shows it.
-    pub default_runtime: String,
-    /// Containers keep running while no daemon does. Ours always do; `info` shows what was configured.
-    pub live_restore: bool,
-    /// Debug logging is on.
-    pub debug: bool,
     /// Experimental features are on.
     pub experimental: bool,
-    /// Proxies as `info` shows them: http, https, no_proxy.
+}
+
+/// Settings that a reload changes, in one value that is swapped whole. Names follow dockerd's flags.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveConfig {
+    /// The daemon's own labels (`key=value`).
+    pub labels: Vec<String>,
+    /// Debug logging is on.
+    pub debug: bool,
+    /// Containers keep running when the daemon stops.
+    pub live_restore: bool,
+    /// Name of the runtime of containers that ask for none.
+    pub default_runtime: String,
+    /// Further OCI runtimes by name.
+    pub runtimes: BTreeMap<String, RuntimeConfig>,
+    /// Default size of `/dev/shm` in bytes.
+    pub shm_size: i64,
+    /// Default IPC mode, `private` or `shareable`.
+    pub ipc_mode: String,
+    /// Default cgroup namespace mode; `None` is private on cgroup v2, host on v1.
+    pub cgroupns_mode: Option<String>,
+    /// Seconds between stop signal and kill.
+    pub stop_timeout: i64,
+    /// Seconds that all containers together have to stop when the daemon does; negative waits for ever.
+    pub shutdown_timeout: i64,
+    /// Features switched on or off.
+    pub features: BTreeMap<String, bool>,
+    /// Registries that are spoken to without TLS, or without checking it.
+    pub insecure_registries: Vec<String>,
+    /// Registries that are asked before the hub.
+    pub registry_mirrors: Vec<String>,
+    /// Layers pulled at a time.
+    pub max_concurrent_downloads: i64,
+    /// Layers pushed at a time.
+    pub max_concurrent_uploads: i64,
+    /// Attempts for each layer.
+    pub max_download_attempts: i64,
+    /// Proxies: http, https, no_proxy.
     pub proxies: [String; 3],
+}
+
+/// An OCI runtime that is a program of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// Program: a path, or a name to be looked for in `PATH`.
+    pub path: String,
+    /// Arguments before the command of the runtime's command line.
+    pub args: Vec<String>,
+}
+
+impl Default for LiveConfig {
+    fn default() -> LiveConfig {
+        LiveConfig {
+            labels: Vec::new(),
+            debug: false,
+            live_restore: false,
+            default_runtime: "runc".into(),
+            runtimes: BTreeMap::new(),
+            shm_size: 64 * 1024 * 1024,
+            ipc_mode: "private".into(),
+            cgroupns_mode: None,
+            stop_timeout: 10,
+            shutdown_timeout: 15,
+            features: BTreeMap::new(),
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            max_download_attempts: 5,
+            proxies: Default::default(),
+        }
+    }
 }
 
 impl EngineConfig {
@@ -73,26 +129,18 @@ impl EngineConfig {
                 kind: "json-file".into(),
                 config: Some(BTreeMap::new()),
             },
-            labels: Vec::new(),
+            live: LiveConfig::default(),
             cgroup_parent: None,
             cgroup_driver: "cgroupfs".into(),
-            shm_size: 64 * 1024 * 1024,
-            ipc_mode: "private".into(),
-            cgroupns_mode: None,
             ulimits: BTreeMap::new(),
             init: false,
             init_binary: "docker-init".into(),
-            stop_timeout: 10,
             no_new_privileges: false,
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),
             host_gateway: Vec::new(),
-            default_runtime: "runc".into(),
-            live_restore: false,
-            debug: false,
             experimental: false,
-            proxies: Default::default(),
         }
     }
 

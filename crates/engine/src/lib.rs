@@ -25,7 +25,7 @@ pub mod networks;
 pub mod state;
 pub mod volumes;
 
-pub use config::EngineConfig;
+pub use config::{EngineConfig, LiveConfig};
 pub use error::{Error, Result};
 
 use std::collections::BTreeMap;
@@ -39,10 +39,10 @@ use wharf_runtime::client::Spawner;
 use wharf_runtime::host::HostFacts;
 use wharf_store::Store;
 
-use container::abilities::Abilities;
 use container::registry::Registry;
 use events::EventBus;
 use exec::Execs;
+use parking_lot::RwLock;
 use state::Database;
 use volumes::Volumes;
 
@@ -57,8 +57,8 @@ pub struct Engine {
     pub host: HostFacts,
     /// Number of CPUs we may use; the standard library reads a dozen files to tell.
     pub(crate) cpus: usize,
-    /// What its control groups can limit.
-    pub(crate) abilities: Abilities,
+    /// Block devices can be given weights: depends on the scheduler compiled in.
+    pub(crate) blkio_weight: bool,
     /// Events.
     pub events: EventBus,
     pub(crate) database: Arc<Database>,
@@ -68,6 +68,8 @@ pub struct Engine {
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
     pub(crate) volumes: Arc<Volumes>,
+    /// What a reload changes.
+    live: RwLock<Arc<LiveConfig>>,
     /// Containers are being stopped because the daemon is; policies and records of what users wanted stay out of it.
     pub(crate) shutting_down: AtomicBool,
     /// For tasks that outlive the request that started them.
@@ -78,6 +80,16 @@ impl Engine {
     /// A handle for a task of its own. `None`: the engine is being dropped.
     pub(crate) fn handle(&self) -> Option<Arc<Engine>> {
         self.this.upgrade()
+    }
+
+    /// The settings that can change, as they are at this moment.
+    pub fn settings(&self) -> Arc<LiveConfig> {
+        self.live.read().clone()
+    }
+
+    /// Takes new settings; what is under way keeps those it began with.
+    pub fn reload(&self, settings: LiveConfig) {
+        *self.live.write() = Arc::new(settings);
     }
 
     /// Whether [`Engine::shutdown`] was called.

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
+mod compression;
 mod db;
 pub mod drivers;
 mod error;
@@ -33,6 +34,7 @@ pub mod save;
 mod size;
 mod state;
 mod store;
+mod tar;
 mod trash;
 mod unpack;
 

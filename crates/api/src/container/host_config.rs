@@ -82,9 +82,6 @@ pub struct HostConfig {
     pub devices: Option<Vec<DeviceMapping>>,
     pub device_cgroup_rules: Option<Vec<String>>,
     pub device_requests: Option<Vec<DeviceRequest>>,
-    /// Until API 1.41; the kernel has given this limit up (Linux 5.16).
-    #[serde(skip_serializing_if = "is_zero")]
-    pub kernel_memory: i64,
     #[serde(rename = "KernelMemoryTCP", skip_serializing_if = "is_zero")]
     pub kernel_memory_tcp: i64,
     pub memory_reservation: i64,
@@ -107,6 +104,18 @@ pub struct HostConfig {
     pub readonly_paths: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
+    /// What goes beyond Docker.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub wharf: WharfOptions,
+}
+
+/// Options of a container that only this engine has, under the key `Wharf`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct WharfOptions {
+    /// What happens when health checks fail: `none` or empty, `kill`, `restart`, `stop`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub health_on_failure: String,
 }
 
 /// Log driver and its options.

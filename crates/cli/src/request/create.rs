@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use wharf_api::container::{Config, CreateRequest, DeviceRequest, Empty, HostConfig, LogConfig};
+use wharf_api::container::{
+    Config, CreateRequest, DeviceRequest, Empty, HostConfig, LogConfig, WharfOptions,
+};
 use wharf_api::network::NetworkingConfig;
 
 use super::{address, device, health, keys_values, mount, network, port, resources, security};
@@ -179,6 +181,9 @@ fn host_config(
         masked_paths: security.unconfined_paths.then(Vec::new),
         readonly_paths: security.unconfined_paths.then(Vec::new),
         init: matches.given("init").then(|| matches.on("init")),
+        wharf: WharfOptions {
+            health_on_failure: text("health-on-failure"),
+        },
         ..HostConfig::default()
     };
     resources::fill(&mut host, matches);

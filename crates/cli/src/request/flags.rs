@@ -240,6 +240,11 @@ pub const SURROUNDINGS: &[Flag] = &[
         "Mount volumes from the specified container(s)",
     ),
     text("health-cmd", "Command to run to check health"),
+    text(
+        "health-on-failure",
+        "Action when the container becomes unhealthy (\"kill\"|\"restart\"|\"stop\")",
+    )
+    .check(health::check_action),
     duration(
         "health-interval",
         "Time between running the check (ms|s|m|h) (default 0s)",

@@ -13,6 +13,14 @@ pub fn check_duration(value: &str) -> Result<(), String> {
     }
 }
 
+/// Checks `--health-on-failure`, an extension of this engine.
+pub fn check_action(value: &str) -> Result<(), String> {
+    match value {
+        "none" | "kill" | "restart" | "stop" => Ok(()),
+        _ => Err("use one of \"none\", \"kill\", \"restart\" or \"stop\"".into()),
+    }
+}
+
 /// The health check that the flags describe, if they do.
 ///
 /// # Errors

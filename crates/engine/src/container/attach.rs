@@ -129,16 +129,13 @@ impl Engine {
             detach_keys: keys,
             early_input,
         };
-        let handed_over = match container.live() {
-            Some(live) => live
+        let handed_over = match container.add_pending(request, client) {
+            Some((live, request, client)) => live
                 .monitor
                 .attach(request, client)
                 .await
                 .map_err(|error| Error::caused("attach", error)),
-            None => {
-                container.add_pending(request, client);
-                Ok(())
-            }
+            None => Ok(()),
         };
         drop(promise);
         handed_over

@@ -13,6 +13,7 @@ use wharf_spec::platform::Platform;
 use super::record::{MountRecord, Record, State};
 use super::root_view::RootView;
 use super::spec::capabilities;
+use super::validate::Abilities;
 use super::{Container, image_config, log_plan, mounts, network, normalise, validate};
 use crate::volumes::copy_up::copy_up;
 use crate::{Engine, Error, Result, clock, ids};
@@ -82,7 +83,7 @@ impl Engine {
             ));
         }
         validate::conflicts(&config, &host)?;
-        let mut warnings = validate::host_config(&mut host, &self.abilities)?;
+        let mut warnings = validate::host_config(&mut host, self.abilities())?;
         let image = self.find_image(&config.image)?;
         warnings.extend(check_platform(&config.image, platform, &image.1)?);
         if let Some(run) = &image.1.config {
@@ -90,7 +91,7 @@ impl Engine {
         }
         settle_command(&mut config)?;
         let log_options = log_plan::settle(&mut host.log_config, &self.config.log)?;
-        normalise::host_config(&mut host, &self.config, self.abilities.cgroup_v2);
+        normalise::host_config(&mut host, &self.settings(), self.abilities().cgroup_v2);
         self.pin_shared_namespaces(&mut host)?;
         let image_volumes = config
             .volumes
@@ -122,7 +123,7 @@ impl Engine {
     fn check_runtime(&self, host: &HostConfig) -> Result<()> {
         let known = ["", "runc", "io.containerd.runc.v2", "wharf"];
         let name = host.runtime.as_str();
-        if known.contains(&name) || name == self.config.default_runtime {
+        if known.contains(&name) || self.settings().runtimes.contains_key(name) {
             return Ok(());
         }
         Err(Error::invalid(format!(
@@ -282,6 +283,17 @@ impl Engine {
         }
         if let Err(error) = self.database.delete_container(id) {
             tracing::warn!(container = id, %error, "left-over row of a failed create");
+        }
+    }
+
+    /// What this host can do, for validation.
+    pub(crate) fn abilities(&self) -> Abilities {
+        Abilities {
+            cpus: i64::try_from(self.cpus).unwrap_or(1),
+            apparmor: self.host.features.apparmor,
+            cgroup_v2: self.host.cgroup.version() == "2",
+            swap: self.host.features.swap_accounting,
+            blkio_weight: self.blkio_weight,
         }
     }
 }

@@ -25,7 +25,7 @@ impl Engine {
         mut events: UnboundedReceiver<MonitorEvent>,
     ) {
         let Some(engine) = self.handle() else { return };
-        self.start_health_checks(container, &live);
+        self.begin_health(container, &live);
         let container = container.clone();
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -97,6 +97,7 @@ impl Engine {
 
     /// See [`Engine::exited`]; also for runs that ended while no daemon was there.
     pub(crate) async fn exited_unwatched(&self, container: &Arc<Container>, status: ExitStatus) {
+        self.end_health_checks(container);
         let before = container.state();
         self.end_execs(container);
         self.release_network(&container.id, &before.endpoints);
@@ -107,8 +108,8 @@ impl Engine {
         let manually_restarted = container.is_manually_restarted();
         let ended = Ended {
             exit_code: status.code,
-            lasted,
             manually_stopped: before.manually_stopped || self.is_shutting_down(),
+            told_to_end: container.exits_on_next() || self.is_shutting_down(),
             restarts: before.restart_count,
         };
         let again = !manually_restarted

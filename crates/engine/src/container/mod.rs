@@ -9,14 +9,13 @@ pub mod registry;
 pub mod signals;
 pub mod status;
 
-pub mod abilities;
 pub mod attach;
 pub mod create;
 pub mod detach_keys;
+pub mod disposition;
 pub mod exit;
 pub mod files;
 pub mod image_config;
-pub mod limits;
 pub mod log_plan;
 pub mod mounts;
 pub mod network;
@@ -37,6 +36,7 @@ pub mod changes;
 pub mod events;
 pub mod export;
 pub mod health;
+pub mod health_check;
 pub mod inspect;
 pub mod list;
 pub mod list_filters;
@@ -91,6 +91,10 @@ struct Inner {
     execs: BTreeSet<String>,
     /// The present stop belongs to a restart: no auto-remove, no policy.
     manually_restarted: bool,
+    /// The present run was told to end: no policy starts another after it (moby `RestartManager.Cancel`).
+    exit_on_next: bool,
+    /// Ends the present health checks; `None`: there are none.
+    health_checks: Option<watch::Sender<()>>,
 }
 
 /// A running container's handles.
@@ -220,9 +224,14 @@ impl Container {
         Ok(state)
     }
 
-    /// Remembers the handles of a run that begins.
-    pub(crate) fn set_live(&self, live: Arc<Live>) {
-        self.inner.lock().live = Some(live);
+    /// Remembers the handles of a run that begins. Gives the clients that came while the start was under way: the run is
+    /// theirs too.
+    #[must_use]
+    pub(crate) fn set_live(&self, live: Arc<Live>) -> Vec<(AttachRequest, OwnedFd)> {
+        let mut inner = self.inner.lock();
+        inner.live = Some(live);
+        inner.exit_on_next = false;
+        std::mem::take(&mut inner.pending)
     }
 
     /// Ids of execs that run.
@@ -238,11 +247,20 @@ impl Container {
         self.inner.lock().execs.remove(id);
     }
 
-    /// Keeps a client until the next start.
-    pub(crate) fn add_pending(&self, request: AttachRequest, client: OwnedFd) {
+    /// Keeps a client until the next start, or gives it back with the handles of the run that has begun: one lock decides, so
+    /// that no client waits beside a running container.
+    pub(crate) fn add_pending(
+        &self,
+        request: AttachRequest,
+        client: OwnedFd,
+    ) -> Option<(Arc<Live>, AttachRequest, OwnedFd)> {
         let mut inner = self.inner.lock();
+        if let Some(live) = inner.live.clone() {
+            return Some((live, request, client));
+        }
         inner.pending.retain(|(_, fd)| !attach::has_hung_up(fd));
         inner.pending.push((request, client));
+        None
     }
 
     /// Hands over the clients that attached before the start.
@@ -267,5 +285,26 @@ impl Container {
 
     pub(crate) fn is_manually_restarted(&self) -> bool {
         self.inner.lock().manually_restarted
+    }
+
+    /// Notes that health checks begin, ending others. They end when what is returned changes or closes.
+    pub(crate) fn new_health_checks(&self) -> watch::Receiver<()> {
+        let (sender, receiver) = watch::channel(());
+        self.inner.lock().health_checks = Some(sender);
+        receiver
+    }
+
+    /// Ends the health checks. False: there were none.
+    pub(crate) fn drop_health_checks(&self) -> bool {
+        self.inner.lock().health_checks.take().is_some()
+    }
+
+    /// From now on the end of this run is the end.
+    pub(crate) fn set_exit_on_next(&self) {
+        self.inner.lock().exit_on_next = true;
+    }
+
+    pub(crate) fn exits_on_next(&self) -> bool {
+        self.inner.lock().exit_on_next
     }
 }

@@ -2,7 +2,7 @@
 
 use wharf_api::container::{Config, HostConfig};
 
-use crate::EngineConfig;
+use crate::LiveConfig;
 
 /// Docker's masked paths (moby 28 `daemon/pkg/oci/defaults.go`).
 pub const MASKED_PATHS: [&str; 12] = [
@@ -30,7 +30,7 @@ pub const READONLY_PATHS: [&str; 5] = [
 ];
 
 /// Fills in the host configuration (moby `adaptContainerSettings` and `createContainerOSSpecificSettings`).
-pub fn host_config(host: &mut HostConfig, engine: &EngineConfig, cgroup_v2: bool) {
+pub fn host_config(host: &mut HostConfig, engine: &LiveConfig, cgroup_v2: bool) {
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".into();
     }
@@ -68,7 +68,7 @@ pub fn host_config(host: &mut HostConfig, engine: &EngineConfig, cgroup_v2: bool
     }
 }
 
-fn cgroupns_mode(privileged: bool, engine: &EngineConfig, cgroup_v2: bool) -> String {
+fn cgroupns_mode(privileged: bool, engine: &LiveConfig, cgroup_v2: bool) -> String {
     if privileged && !cgroup_v2 {
         return "host".into();
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn defaults_are_dockers() {
-        let engine = EngineConfig::new("/d".into(), "/e".into(), "/b".into());
+        let engine = LiveConfig::default();
         let mut host = HostConfig {
             memory: 10,
             ..HostConfig::default()
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn privileged_containers_see_everything() {
-        let engine = EngineConfig::new("/d".into(), "/e".into(), "/b".into());
+        let engine = LiveConfig::default();
         let mut host = HostConfig {
             privileged: true,
             ..HostConfig::default()

@@ -25,6 +25,7 @@ impl Engine {
         })
         .await?;
         container.take(&self.database, Change::Paused, |_| {})?;
+        self.end_health_checks(&container);
         self.tell(&container, "pause", &[]);
         Ok(())
     }
@@ -53,6 +54,7 @@ impl Engine {
         // A process that a signal was waiting for may have ended by now.
         if container.status() == Status::Paused {
             container.take(&self.database, Change::Unpaused, |_| {})?;
+            self.resume_health_checks(container, live);
         }
         self.tell(container, "unpause", &[]);
         Ok(())

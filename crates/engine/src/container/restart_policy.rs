@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wharf_api::container::RestartPolicy;
 
+use super::record::State;
+
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A run this long makes the next wait the first again.
@@ -14,10 +16,10 @@ const GOOD_RUN: Duration = Duration::from_secs(10);
 pub struct Ended {
     /// Exit code of the run.
     pub exit_code: i32,
-    /// Length of the run.
-    pub lasted: Duration,
-    /// A user stopped it.
+    /// A user sent it a signal, or the daemon stops.
     pub manually_stopped: bool,
+    /// That signal was meant to end it.
+    pub told_to_end: bool,
     /// Restarts so far.
     pub restarts: u32,
 }
@@ -47,28 +49,36 @@ impl Backoff {
 
 /// Whether the policy asks for another run.
 pub fn wants_restart(policy: &RestartPolicy, ended: Ended) -> bool {
-    if ended.manually_stopped {
-        return false;
-    }
-    match policy.name.as_str() {
-        "always" | "unless-stopped" => true,
-        "on-failure" => {
-            let limit = policy.maximum_retry_count;
-            ended.exit_code != 0 && (limit == 0 || i64::from(ended.restarts) < limit)
-        }
-        _ => false,
-    }
+    !ended.told_to_end
+        && decide(
+            policy,
+            ended.manually_stopped,
+            ended.exit_code,
+            ended.restarts,
+        )
 }
 
-/// Whether the policy asks for a run when a daemon starts and finds the container stopped. `on-failure` only looks at runs that end.
-pub fn wants_start_with_daemon(
-    policy: &RestartPolicy,
-    manually_stopped: bool,
-    started_before: bool,
-) -> bool {
+/// Whether the policy asks for a run when a daemon starts and finds the container stopped: the rules of the end of a run, without
+/// the memory of who ended it. An `on-failure` container that failed, were it by the former daemon's end, runs again (moby
+/// `Container.ShouldRestart`; Debian's dockerd 20.10 was seen to do it).
+pub fn wants_start_with_daemon(policy: &RestartPolicy, state: &State) -> bool {
+    state.started_before
+        && decide(
+            policy,
+            state.manually_stopped,
+            state.exit_code,
+            state.restart_count,
+        )
+}
+
+fn decide(policy: &RestartPolicy, manually_stopped: bool, exit_code: i32, restarts: u32) -> bool {
     match policy.name.as_str() {
-        "always" => started_before,
-        "unless-stopped" => started_before && !manually_stopped,
+        "always" => true,
+        "unless-stopped" => !manually_stopped,
+        "on-failure" => {
+            let limit = policy.maximum_retry_count;
+            exit_code != 0 && (limit == 0 || i64::from(restarts) < limit)
+        }
         _ => false,
     }
 }
@@ -116,25 +126,37 @@ mod tests {
             ("no", 0, 1, false, 0, false),
             ("", 0, 1, false, 0, false),
             ("always", 0, 0, false, 9, true),
-            ("always", 0, 0, true, 0, false),
+            ("always", 0, 0, true, 0, true),
             ("unless-stopped", 0, 0, false, 0, true),
+            ("unless-stopped", 0, 0, true, 0, false),
             ("on-failure", 0, 0, false, 0, false),
             ("on-failure", 0, 1, false, 99, true),
+            ("on-failure", 0, 137, true, 0, true),
             ("on-failure", 2, 1, false, 1, true),
             ("on-failure", 2, 1, false, 2, false),
         ];
         for (name, count, exit_code, manually_stopped, restarts, expected) in rows {
-            let ended = Ended {
+            let policy = policy(name, count);
+            let mut ended = Ended {
                 exit_code,
-                lasted: Duration::ZERO,
                 manually_stopped,
+                told_to_end: false,
                 restarts,
             };
-            assert_eq!(
-                wants_restart(&policy(name, count), ended),
-                expected,
-                "{name} {count} {exit_code}"
-            );
+            let row = format!("{name} {count} {exit_code} {manually_stopped}");
+            assert_eq!(wants_restart(&policy, ended), expected, "{row}");
+            ended.told_to_end = true;
+            assert!(!wants_restart(&policy, ended), "{row}");
+            let mut state = State {
+                exit_code,
+                manually_stopped,
+                restart_count: restarts,
+                started_before: true,
+                ..State::default()
+            };
+            assert_eq!(wants_start_with_daemon(&policy, &state), expected, "{row}");
+            state.started_before = false;
+            assert!(!wants_start_with_daemon(&policy, &state), "{row}");
         }
     }
 

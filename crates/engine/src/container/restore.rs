@@ -63,7 +63,7 @@ impl Engine {
                     plan,
                     ended,
                 });
-                container.set_live(live.clone());
+                drop(container.set_live(live.clone()));
                 self.watch(container, live, events);
                 tracing::info!(container = container.id, pid = started.pid, "found running");
                 return Ok(());
@@ -137,11 +137,7 @@ impl Engine {
             let (record, state) = (container.record(), container.state());
             let policy = &record.host_config.restart_policy;
             let stopped = matches!(state.status, Status::Created | Status::Exited);
-            let wanted = restart_policy::wants_start_with_daemon(
-                policy,
-                state.manually_stopped,
-                state.started_before,
-            );
+            let wanted = restart_policy::wants_start_with_daemon(policy, &state);
             let waiting = state.status == Status::Restarting;
             let due = waiting || (stopped && wanted);
             if !due {

@@ -50,7 +50,7 @@ impl Engine {
         }
         match self.launch(container).await {
             Ok((started, events)) => {
-                self.began(container, started, events, starter);
+                self.began(container, started, events, starter).await;
                 Ok(())
             }
             Err(failure) => self.did_not_begin(container, failure).await,
@@ -311,14 +311,20 @@ impl Engine {
         Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", live.pid)))
     }
 
-    fn began(&self, container: &Arc<Container>, begun: Begun, events: Events, starter: Starter) {
+    async fn began(
+        &self,
+        container: &Arc<Container>,
+        begun: Begun,
+        events: Events,
+        starter: Starter,
+    ) {
         let Begun {
             live,
             started_ns,
             endpoints,
             sandbox_id,
         } = begun;
-        container.set_live(live.clone());
+        let latecomers = container.set_live(live.clone());
         container.set_manually_restarted(false);
         let recorded = container.take(&self.database, Change::Started, |state: &mut State| {
             state.pid = live.pid;
@@ -340,6 +346,10 @@ impl Engine {
         }
         self.tell_mounts("mount", &container.record());
         self.tell(container, "start", &[]);
+        for (request, client) in latecomers {
+            // They attached while another client's start was with the spawner. A run that is over already has no more to give.
+            let _ = live.monitor.attach(request, client).await;
+        }
         // After the event: a run can be over at once.
         self.watch(container, live, events);
     }

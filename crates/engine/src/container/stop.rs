@@ -7,6 +7,7 @@ use std::time::Duration;
 use wharf_api::error::Kind;
 use wharf_runtime::client::Target;
 
+use super::disposition::Disposition;
 use super::record::Record;
 use super::start::{Starter, is_gone};
 use super::status::Status;
@@ -14,7 +15,7 @@ use super::wait::{Condition, Wait};
 use super::{Container, Live, signals};
 use crate::{Engine, Error, Result};
 
-const SIGKILL: i32 = 9;
+pub(crate) const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 /// How long a killed container may take to be gone.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -75,7 +76,11 @@ impl Engine {
         .await
     }
 
-    async fn restart(&self, container: &Arc<Container>, options: &StopOptions) -> Result<()> {
+    pub(crate) async fn restart(
+        &self,
+        container: &Arc<Container>,
+        options: &StopOptions,
+    ) -> Result<()> {
         if container.status().is_running() {
             container.set_manually_restarted(true);
             let stopped = self.stop(container, options).await;
@@ -103,14 +108,20 @@ impl Engine {
         let seconds = options
             .timeout
             .or(record.config.stop_timeout)
-            .unwrap_or(self.config.stop_timeout);
+            .unwrap_or(self.settings().stop_timeout);
         let gone = self
             .container_wait(&container.id, Condition::NotRunning)
             .await?;
         let mut patience = u64::try_from(seconds).ok().map(Duration::from_secs);
+        let before = init_disposition(container, &record);
         if self.signal(container, signal).await.is_err() {
             // It is probably gone already.
             patience = Some(Duration::from_secs(2));
+        } else if patience.is_some()
+            && was_dropped(before, init_disposition(container, &record), signal)
+        {
+            // Nobody got the signal, so there is nothing to be patient for.
+            patience = Some(Duration::ZERO);
         }
         if !is_over(gone, patience).await {
             tracing::info!(
@@ -157,8 +168,48 @@ impl Engine {
 
     /// Stops every container, each in its own time, because the daemon stops and was not told to leave them running.
     /// Restart policies and what users asked for stay as they are: the next daemon starts again what should run.
+    /// What has not ended when all patience is over is killed.
     pub async fn shutdown(&self) {
         self.shutting_down.store(true, Ordering::Release);
+        let stops = self.stop_all();
+        match self.shutdown_patience() {
+            None => stops.await,
+            Some(patience) => {
+                if tokio::time::timeout(patience, stops).await.is_err() {
+                    tracing::warn!(?patience, "containers did not stop in time; killing them");
+                    self.kill_all().await;
+                }
+            }
+        }
+    }
+
+    /// The configured time, or five seconds more than the most patient container's (moby `Daemon.ShutdownTimeout`). `None`: for ever.
+    fn shutdown_patience(&self) -> Option<Duration> {
+        const GRACE: i64 = 5;
+        let settings = self.settings();
+        let mut longest = settings.shutdown_timeout;
+        for container in self.containers.all() {
+            let own = container.record().config.stop_timeout;
+            let own = own.unwrap_or(settings.stop_timeout);
+            if own < 0 || longest < 0 {
+                return None;
+            }
+            longest = longest.max(own + GRACE);
+        }
+        u64::try_from(longest).ok().map(Duration::from_secs)
+    }
+
+    async fn kill_all(&self) {
+        for container in self.containers.all() {
+            if let Some(live) = container.live()
+                && let Err(error) = live.monitor.signal(Target::Init, SIGKILL).await
+            {
+                tracing::warn!(container = container.id, %error, "not killed");
+            }
+        }
+    }
+
+    async fn stop_all(&self) {
         let mut stops = tokio::task::JoinSet::new();
         for container in self.containers.all() {
             let Some(engine) = self.handle() else { return };
@@ -191,6 +242,9 @@ impl Engine {
         let live = container.running()?;
         let record = container.record();
         let final_signal = is_final(&record, signal);
+        if final_signal {
+            container.set_exit_on_next();
+        }
         if !container.is_manually_restarted() && !self.is_shutting_down() {
             container.edit_state(&self.database, |state| state.manually_stopped = true)?;
         }
@@ -210,6 +264,24 @@ impl Engine {
         self.tell(container, "kill", &[("signal", &signal.to_string())]);
         Ok(())
     }
+}
+
+/// What the container's first process does with signals; `None` where the kernel treats it like any other process, because
+/// the pid namespace is not its own.
+fn init_disposition(container: &Container, record: &Record) -> Option<Disposition> {
+    if !record.host_config.pid_mode.is_empty() {
+        return None;
+    }
+    Disposition::of(container.live()?.pid)
+}
+
+/// Whether a signal came to nothing. Asked before and after it was sent: a handler that was only just set got it perhaps, one
+/// that removed itself got it surely.
+fn was_dropped(before: Option<Disposition>, after: Option<Disposition>, signal: i32) -> bool {
+    let dropped = |disposition: Option<Disposition>| {
+        disposition.is_some_and(|disposition| disposition.drops(signal))
+    };
+    dropped(before) && dropped(after)
 }
 
 /// Whether a signal is meant to end the container.

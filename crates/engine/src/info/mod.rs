@@ -13,11 +13,12 @@ use wharf_api::version;
 
 use crate::container::stats::memory_total;
 use crate::container::status::Status;
-use crate::{Engine, Result, clock};
+use crate::{Engine, LiveConfig, Result, clock};
 
 impl Engine {
     /// Facts about host and engine.
     pub async fn info(&self) -> Result<Info> {
+        let settings = self.settings();
         let mut info = Info {
             id: self.id.clone(),
             images: self.store.images().len() as u64,
@@ -30,7 +31,7 @@ impl Engine {
                 .map(|(key, value)| [key, value])
                 .collect(),
             plugins: plugins(),
-            debug: self.config.debug,
+            debug: settings.debug,
             n_fd: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
             n_goroutines: thread_count(),
             n_events_listener: self.events.listeners() as u64,
@@ -41,12 +42,12 @@ impl Engine {
             registry_config: Some(registry_config()),
             index_server_address: "https://index.docker.io/v1/".into(),
             docker_root_dir: self.config.data_root.display().to_string(),
-            labels: self.config.labels.clone(),
+            labels: settings.labels.clone(),
             experimental_build: self.config.experimental,
             server_version: version::ENGINE.into(),
-            runtimes: runtimes(),
-            default_runtime: self.config.default_runtime.clone(),
-            live_restore_enabled: self.config.live_restore,
+            runtimes: runtimes(&settings),
+            default_runtime: settings.default_runtime.clone(),
+            live_restore_enabled: settings.live_restore,
             init_binary: self.config.init_binary.clone(),
             containerd_commit: Commit::default(),
             runc_commit: Commit::default(),
@@ -58,7 +59,7 @@ impl Engine {
         self.fill_host(&mut info);
         self.fill_abilities(&mut info);
         self.fill_states(&mut info);
-        [info.http_proxy, info.https_proxy, info.no_proxy] = self.config.proxies.clone();
+        [info.http_proxy, info.https_proxy, info.no_proxy] = settings.proxies.clone();
         Ok(info)
     }
 
@@ -78,15 +79,16 @@ impl Engine {
     }
 
     fn fill_abilities(&self, info: &mut Info) {
-        let can = &self.abilities;
-        info.memory_limit = can.memory;
-        info.swap_limit = can.swap;
-        info.cpu_cfs_period = can.cpu_quota;
-        info.cpu_cfs_quota = can.cpu_quota;
-        info.cpu_shares = can.cpu_shares;
-        info.cpu_set = can.cpuset;
-        info.pids_limit = can.pids;
-        info.oom_kill_disable = can.oom_kill_disable;
+        let has = |controller: &str| self.host.cgroup.has(controller);
+        let v1 = self.host.cgroup.version() == "1";
+        info.memory_limit = has("memory");
+        info.swap_limit = self.host.features.swap_accounting;
+        info.cpu_cfs_period = has("cpu");
+        info.cpu_cfs_quota = has("cpu");
+        info.cpu_shares = has("cpu");
+        info.cpu_set = has("cpuset");
+        info.pids_limit = has("pids");
+        info.oom_kill_disable = v1 && has("memory");
         info.ipv4_forwarding = is_on("/proc/sys/net/ipv4/ip_forward");
         info.warnings = Some(warnings(info));
         info.bridge_nf_iptables = Some(is_on("/proc/sys/net/bridge/bridge-nf-call-iptables"));
@@ -106,7 +108,7 @@ impl Engine {
 
     fn security_options(&self) -> Vec<String> {
         let features = self.host.features;
-        let private_cgroups = match &self.config.cgroupns_mode {
+        let private_cgroups = match &self.settings().cgroupns_mode {
             Some(mode) => mode == "private",
             None => self.host.cgroup.version() == "2",
         };
@@ -193,16 +195,26 @@ fn plugins() -> Plugins {
     }
 }
 
-fn runtimes() -> BTreeMap<String, Runtime> {
+fn runtimes(settings: &LiveConfig) -> BTreeMap<String, Runtime> {
     let runtime = Runtime {
         path: "runc".into(),
         ..Runtime::default()
     };
+    let further = settings.runtimes.iter().map(|(name, runtime)| {
+        let runtime = Runtime {
+            path: runtime.path.clone(),
+            args: runtime.args.clone(),
+            ..Runtime::default()
+        };
+        (name.clone(), runtime)
+    });
     [
         ("io.containerd.runc.v2".to_owned(), runtime.clone()),
         ("runc".to_owned(), runtime),
     ]
-    .into()
+    .into_iter()
+    .chain(further)
+    .collect()
 }
 
 fn registry_config() -> RegistryConfig {

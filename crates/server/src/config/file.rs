@@ -72,7 +72,7 @@ fn open_groups(object: Map<String, Value>) -> Map<String, Value> {
             opt.key == key
                 && matches!(
                     opt.kind,
-                    Kind::Map | Kind::Switches | Kind::Ulimits | Kind::Object
+                    Kind::Map | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Object
                 )
         });
         match value {

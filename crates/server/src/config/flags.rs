@@ -88,7 +88,7 @@ fn arg(opt: &Opt) -> Arg {
             .action(ArgAction::Set)
             .overrides_with(opt.flag)
             .allow_hyphen_values(true),
-        Kind::List | Kind::Map | Kind::Switches | Kind::Ulimits | Kind::Pools => {
+        Kind::List | Kind::Map | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Pools => {
             arg.action(ArgAction::Append).allow_hyphen_values(true)
         }
     }
@@ -103,6 +103,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Size => "bytes",
         Kind::List => "list",
         Kind::Map | Kind::Switches => "map",
+        Kind::Runtimes => "runtime",
         Kind::Ulimits => "ulimit",
         Kind::Pools => "pool-options",
     }
@@ -140,6 +141,7 @@ fn value_of(opt: &Opt, matches: &ArgMatches) -> Result<Option<Value>, ConfigErro
         Kind::List => json!(texts),
         Kind::Map => Value::Object(pairs(opt, &texts, |v| Some(json!(v)))?),
         Kind::Switches => Value::Object(pairs(opt, &texts, |v| Some(Value::Bool(is_true(v))))?),
+        Kind::Runtimes => Value::Object(pairs(opt, &texts, |path| Some(json!({"path": path})))?),
         Kind::Ulimits => Value::Object(ulimits(opt, &texts)?),
         Kind::Pools => Value::Array(
             texts
@@ -249,6 +251,10 @@ mod tests {
             (
                 "--default-address-pool base=10.0.0.0/8,size=24",
                 json!({"default-address-pools": [{"base": "10.0.0.0/8", "size": 24}]}),
+            ),
+            (
+                "--add-runtime crun=/usr/bin/crun",
+                json!({"runtimes": {"crun": {"path": "/usr/bin/crun"}}}),
             ),
             ("--feature a=true", json!({"features": {"a": true}})),
         ];

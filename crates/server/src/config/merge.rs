@@ -7,8 +7,70 @@ use serde_json::{Map, Value};
 use super::options::{OPTIONS, Support};
 use super::{ConfigError, Flags, Settings, file};
 
+/// Options as they were given, and what they make.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    options: Map<String, Value>,
+    /// The value.
+    pub settings: Settings,
+}
+
+/// What a reload looks at in the file; what is not there any more keeps its present value.
+const RELOADED: [&str; 16] = [
+    "debug",
+    "log-level",
+    "labels",
+    "live-restore",
+    "shutdown-timeout",
+    "default-stop-timeout",
+    "default-runtime",
+    "runtimes",
+    "default-shm-size",
+    "default-ipc-mode",
+    "default-cgroupns-mode",
+    "insecure-registries",
+    "registry-mirrors",
+    "http-proxy",
+    "https-proxy",
+    "no-proxy",
+];
+
+/// These go back to their defaults when the file does not have them.
+const RESET: [&str; 4] = [
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+    "features",
+];
+
+/// Reads the file again and changes of the running configuration what dockerd's reload does (moby `daemon/reload.go`).
+pub fn reload(flags: &Flags, running: &Loaded) -> Result<Loaded, ConfigError> {
+    let (path, file) = file::read(flags.config_file.as_deref())?.unzip();
+    let file = file.unwrap_or_default();
+    if let Some(why) = conflicts(&flags.given, &file) {
+        return Err(match path {
+            Some(path) => ConfigError::File { path, why },
+            None => ConfigError::Invalid(why),
+        });
+    }
+    settings(reloaded(&running.options, &file), path)
+}
+
+fn reloaded(running: &Map<String, Value>, file: &Map<String, Value>) -> Map<String, Value> {
+    let mut options = running.clone();
+    for key in RESET {
+        options.remove(key);
+    }
+    for key in RELOADED.iter().chain(&RESET) {
+        if let Some(value) = file.get(*key) {
+            options.insert((*key).to_owned(), value.clone());
+        }
+    }
+    options
+}
+
 /// Reads the file that `flags` point at and merges the two.
-pub fn load(flags: &Flags) -> Result<Settings, ConfigError> {
+pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
     let (options, path) = match file::read(flags.config_file.as_deref())? {
         Some((path, options)) => {
             let why = conflicts(&flags.given, &options);
@@ -19,22 +81,32 @@ pub fn load(flags: &Flags) -> Result<Settings, ConfigError> {
         }
         None => (Map::new(), None),
     };
-    settings(flags, options, path)
+    settings(joined(options, &flags.given), path)
 }
 
-fn settings(
-    flags: &Flags,
-    mut options: Map<String, Value>,
-    path: Option<PathBuf>,
-) -> Result<Settings, ConfigError> {
-    options.extend(flags.given.clone());
+/// Flags count more, but runtimes of both are joined.
+fn joined(mut options: Map<String, Value>, flags: &Map<String, Value>) -> Map<String, Value> {
+    for (key, value) in flags {
+        match (options.get_mut(key), value) {
+            (Some(Value::Object(file)), Value::Object(flag)) if key == "runtimes" => {
+                file.extend(flag.clone());
+            }
+            _ => {
+                options.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    options
+}
+
+fn settings(options: Map<String, Value>, path: Option<PathBuf>) -> Result<Loaded, ConfigError> {
     refuse_unsupported(&options)?;
-    let settings = Settings::from_options(options).map_err(|why| match path {
+    let settings = Settings::from_options(options.clone()).map_err(|why| match path {
         Some(path) => ConfigError::File { path, why },
         None => ConfigError::Invalid(why),
     })?;
     settings.validate().map_err(ConfigError::Invalid)?;
-    Ok(settings)
+    Ok(Loaded { options, settings })
 }
 
 /// dockerd's complaint about options that both flags and file set.
@@ -141,8 +213,31 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_changes_what_may_change() {
+        let running = map(
+            json!({"debug": true, "labels": ["a=1"], "max-concurrent-downloads": 9, "mtu": 1400}),
+        );
+        let file = map(json!({"labels": ["b=2"], "mtu": 9000, "features": {"x": true}}));
+        assert_eq!(
+            Value::Object(reloaded(&running, &file)),
+            json!({"debug": true, "labels": ["b=2"], "mtu": 1400, "features": {"x": true}})
+        );
+    }
+
+    #[test]
+    fn runtimes_of_flags_and_file_are_joined() {
+        let file = map(json!({"runtimes": {"a": {"path": "/a"}}}));
+        let flags = map(json!({"runtimes": {"b": {"path": "/b"}}, "debug": true}));
+        assert_eq!(conflicts(&flags, &file), None);
+        assert_eq!(
+            Value::Object(joined(file, &flags)),
+            json!({"runtimes": {"a": {"path": "/a"}, "b": {"path": "/b"}}, "debug": true})
+        );
+    }
+
+    #[test]
     fn unsupported_options_are_refused_unless_off() {
-        let load = |options| settings(&Flags::default(), map(options), None);
+        let load = |options| settings(map(options), None);
         assert!(load(json!({"userns-remap": "", "ipv6": false, "storage-opts": [], "seccomp-profile": "builtin"})).is_ok());
         let error = load(json!({"userns-remap": "default"})).expect_err("unsupported");
         assert_eq!(

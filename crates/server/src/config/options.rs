@@ -34,6 +34,8 @@ pub enum Kind {
     Map,
     /// `name=true`, may be repeated.
     Switches,
+    /// `name=path`, may be repeated; in the file `name: {"path": …, "runtimeArgs": […]}`.
+    Runtimes,
     /// `name=soft[:hard]`, may be repeated.
     Ulimits,
     /// `base=<cidr>,size=<n>`, may be repeated.
@@ -53,7 +55,7 @@ pub enum Support {
     No,
 }
 
-use Kind::{List, Map, Number, Object, Pools, Size, Switch, Switches, Text, Ulimits};
+use Kind::{List, Map, Number, Object, Pools, Runtimes, Size, Switch, Switches, Text, Ulimits};
 use Support::{Moot, No, Yes};
 
 /// All options, in the order of `--help`.
@@ -61,8 +63,8 @@ pub const OPTIONS: &[Opt] = &[
     opt(
         "add-runtime",
         "runtimes",
-        Map,
-        No,
+        Runtimes,
+        Yes,
         "Register an additional OCI compatible runtime",
     ),
     opt(
@@ -271,7 +273,7 @@ pub const OPTIONS: &[Opt] = &[
         "feature",
         "features",
         Switches,
-        Moot,
+        Yes,
         "Enable feature in the daemon",
     ),
     opt(

@@ -56,6 +56,8 @@ pub struct Settings {
     pub default_cgroupns_mode: String,
     pub default_ipc_mode: String,
     pub default_runtime: String,
+    pub runtimes: BTreeMap<String, Runtime>,
+    pub features: BTreeMap<String, bool>,
     #[serde(deserialize_with = "size")]
     pub default_shm_size: i64,
     pub default_stop_timeout: i64,
@@ -85,6 +87,22 @@ pub struct Pool {
     pub base: String,
     /// Prefix length of the subnets.
     pub size: u8,
+}
+
+/// An OCI runtime, as the file describes it.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Runtime {
+    /// Program.
+    pub path: String,
+    /// Its first arguments.
+    #[serde(rename = "runtimeArgs")]
+    pub args: Vec<String>,
+    /// A containerd shim; there are none here.
+    #[serde(rename = "runtimeType")]
+    pub kind: String,
+    /// Of such a shim.
+    pub options: Map<String, Value>,
 }
 
 impl Default for Settings {
@@ -128,6 +146,8 @@ impl Default for Settings {
             default_cgroupns_mode: String::new(),
             default_ipc_mode: "private".into(),
             default_runtime: "runc".into(),
+            runtimes: BTreeMap::new(),
+            features: BTreeMap::new(),
             default_shm_size: 64 << 20,
             default_stop_timeout: 10,
             default_ulimits: BTreeMap::new(),
@@ -149,6 +169,9 @@ impl Default for Settings {
     }
 }
 
+/// Names that stand for this engine's own runtime.
+const OWN_RUNTIMES: [&str; 3] = ["runc", "io.containerd.runc.v2", "wharf"];
+
 impl Settings {
     /// Makes the value from merged options, all of known names.
     pub fn from_options(options: Map<String, Value>) -> Result<Settings, String> {
@@ -168,17 +191,7 @@ impl Settings {
         one_of("log format", &self.log_format, &["text", "json"])
             .map_err(|_| format!("invalid log format: {}", self.log_format))?;
         one_of("storage driver", &self.storage_driver, &["", "overlay2"])?;
-        one_of(
-            "default runtime",
-            &self.default_runtime,
-            &["", "runc", "io.containerd.runc.v2", "wharf"],
-        )
-        .map_err(|_| {
-            format!(
-                "specified default runtime '{}' does not exist",
-                self.default_runtime
-            )
-        })?;
+        self.validate_runtimes()?;
         one_of(
             "ipc mode",
             &self.default_ipc_mode,
@@ -222,6 +235,47 @@ impl Settings {
             return Err("you specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true".to_owned());
         }
         self.validate_lists()
+    }
+
+    fn validate_runtimes(&self) -> Result<(), String> {
+        for (name, runtime) in &self.runtimes {
+            if OWN_RUNTIMES.contains(&name.as_str()) {
+                return Err(format!("runtime name '{name}' is reserved"));
+            }
+            match (runtime.path.as_str(), runtime.kind.as_str()) {
+                ("", "") => {
+                    return Err(format!(
+                        "runtime {name}: either a runtimeType or a path must be configured"
+                    ));
+                }
+                ("", kind) => {
+                    return Err(format!(
+                        "runtime {name}: runtimeType {kind} is not supported by this engine; configure the path of an OCI runtime"
+                    ));
+                }
+                (_, "") if runtime.options.is_empty() => {}
+                (_, "") => {
+                    return Err(format!(
+                        "runtime {name}: options cannot be used with a path runtime"
+                    ));
+                }
+                _ => {
+                    return Err(format!(
+                        "runtime {name}: cannot configure both path and runtimeType for the same runtime"
+                    ));
+                }
+            }
+        }
+        let default = &self.default_runtime;
+        if default.is_empty()
+            || OWN_RUNTIMES.contains(&default.as_str())
+            || self.runtimes.contains_key(default)
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "specified default runtime '{default}' does not exist"
+        ))
     }
 
     fn validate_lists(&self) -> Result<(), String> {
@@ -331,6 +385,14 @@ mod tests {
             ),
             (json!({"labels": ["x"]}), "bad attribute format: x"),
             (json!({"dns": ["x"]}), "x is not an ip address"),
+            (
+                json!({"runtimes": {"runc": {"path": "x"}}}),
+                "runtime name 'runc' is reserved",
+            ),
+            (
+                json!({"runtimes": {"x": {}}}),
+                "runtime x: either a runtimeType or a path must be configured",
+            ),
             (
                 json!({"default-runtime": "kata"}),
                 "specified default runtime 'kata' does not exist",

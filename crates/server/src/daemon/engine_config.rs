@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use wharf_api::container::LogConfig;
-use wharf_engine::EngineConfig;
+use wharf_engine::config::RuntimeConfig;
+use wharf_engine::{EngineConfig, LiveConfig};
 
 use super::DaemonError;
 use crate::config::Settings;
@@ -37,30 +38,67 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
         kind: settings.log_driver.clone(),
         config: Some(settings.log_opts.clone()),
     };
-    config.labels.clone_from(&settings.labels);
     config.cgroup_parent = text(&settings.cgroup_parent);
-    config.shm_size = settings.default_shm_size;
-    config.ipc_mode.clone_from(&settings.default_ipc_mode);
-    config.cgroupns_mode = text(&settings.default_cgroupns_mode);
     config.ulimits.clone_from(&settings.default_ulimits);
     config.init = settings.init;
-    config.stop_timeout = settings.default_stop_timeout;
     config.no_new_privileges = settings.no_new_privileges;
     config.dns.clone_from(&settings.dns);
     config.dns_search.clone_from(&settings.dns_search);
     config.dns_options.clone_from(&settings.dns_opts);
     config.host_gateway.clone_from(&settings.host_gateway_ips);
     config.host_gateway.extend(text(&settings.host_gateway_ip));
-    config.default_runtime.clone_from(&settings.default_runtime);
-    config.live_restore = settings.live_restore;
-    config.debug = settings.debug;
     config.experimental = settings.experimental;
-    config.proxies = [
-        settings.http_proxy.clone(),
-        settings.https_proxy.clone(),
-        settings.no_proxy.clone(),
-    ];
+    config.live = live_config(settings);
     Ok(config)
+}
+
+/// What the engine is told again at each reload.
+pub fn live_config(settings: &Settings) -> LiveConfig {
+    let or_default = |value: i64, default: i64| if value == 0 { default } else { value };
+    let default = LiveConfig::default();
+    let runtimes = settings.runtimes.iter().map(|(name, runtime)| {
+        let runtime = RuntimeConfig {
+            path: runtime.path.clone(),
+            args: runtime.args.clone(),
+        };
+        (name.clone(), runtime)
+    });
+    LiveConfig {
+        labels: settings.labels.clone(),
+        debug: settings.debug,
+        live_restore: settings.live_restore,
+        default_runtime: if settings.default_runtime.is_empty() {
+            default.default_runtime
+        } else {
+            settings.default_runtime.clone()
+        },
+        runtimes: runtimes.collect(),
+        shm_size: settings.default_shm_size,
+        ipc_mode: settings.default_ipc_mode.clone(),
+        cgroupns_mode: Some(settings.default_cgroupns_mode.clone()).filter(|mode| !mode.is_empty()),
+        stop_timeout: settings.default_stop_timeout,
+        shutdown_timeout: settings.shutdown_timeout,
+        features: settings.features.clone(),
+        insecure_registries: settings.insecure_registries.clone(),
+        registry_mirrors: settings.registry_mirrors.clone(),
+        max_concurrent_downloads: or_default(
+            settings.max_concurrent_downloads,
+            default.max_concurrent_downloads,
+        ),
+        max_concurrent_uploads: or_default(
+            settings.max_concurrent_uploads,
+            default.max_concurrent_uploads,
+        ),
+        max_download_attempts: or_default(
+            settings.max_download_attempts,
+            default.max_download_attempts,
+        ),
+        proxies: [
+            settings.http_proxy.clone(),
+            settings.https_proxy.clone(),
+            settings.no_proxy.clone(),
+        ],
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, DaemonError> {

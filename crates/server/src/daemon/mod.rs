@@ -6,9 +6,9 @@ pub mod listen;
 pub mod logging;
 pub mod notify;
 pub mod pidfile;
+pub mod reload;
 pub mod tls;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
-use wharf_api::gojson;
+use tracing::{info, warn};
 use wharf_engine::Engine;
 
 use crate::Server;
-use crate::config::{ConfigError, Flags, Settings, merge};
+use crate::config::merge::{self, Loaded};
+use crate::config::{ConfigError, Flags, Settings};
 use crate::http::serve::serve;
 use crate::metrics;
 use listen::Bound;
@@ -96,7 +96,7 @@ pub fn main(name: &'static str, args: impl Iterator<Item = OsString>) -> ExitCod
 
 fn start(name: &'static str, args: impl Iterator<Item = OsString>) -> Result<(), DaemonError> {
     let flags = Flags::parse(name, args)?;
-    let mut settings = merge::load(&flags)?;
+    let mut loaded = merge::load(&flags)?;
     if flags.validate {
         eprintln!("configuration OK");
         return Ok(());
@@ -104,9 +104,10 @@ fn start(name: &'static str, args: impl Iterator<Item = OsString>) -> Result<(),
     if !rustix::process::geteuid().is_root() {
         return Err(DaemonError::NotRoot(name));
     }
-    apply_name(name, &mut settings);
+    apply_name(name, &mut loaded.settings);
+    let settings = &loaded.settings;
     wharf_sys::heap::share_one_arena();
-    let level = logging::start(&settings);
+    let level = logging::start(settings);
     let pidfile = Pidfile::take(&settings.pidfile).map_err(|source| DaemonError::Pidfile {
         path: settings.pidfile.clone().into(),
         source,
@@ -121,7 +122,7 @@ fn start(name: &'static str, args: impl Iterator<Item = OsString>) -> Result<(),
             what: "start runtime",
             source,
         })?;
-    let outcome = runtime.block_on(run(name, flags, settings, level));
+    let outcome = runtime.block_on(run(name, flags, loaded, level));
     // Blocking work that nobody waits for any more does not hold the process up.
     runtime.shutdown_background();
     drop(pidfile);
@@ -143,7 +144,7 @@ fn apply_name(name: &str, settings: &mut Settings) {
 async fn run(
     name: &'static str,
     flags: Flags,
-    settings: Settings,
+    loaded: Loaded,
     level: LogLevel,
 ) -> Result<(), DaemonError> {
     let signals = Signals::new().map_err(|source| DaemonError::Io {
@@ -151,11 +152,11 @@ async fn run(
         source,
     })?;
     // Bound before the engine opens: clients that come early wait in the backlog.
-    let listeners = listen::bind_all(&settings)?;
+    let settings = &loaded.settings;
+    let listeners = listen::bind_all(settings)?;
     let metrics_listener = bind_metrics(&settings.metrics_addr).await?;
     info!(name, version = env!("CARGO_PKG_VERSION"), "starting up");
-    let engine = Engine::open(engine_config::engine_config(&settings)?).await?;
-    let live_restore = settings.live_restore;
+    let engine = Engine::open(engine_config::engine_config(settings)?).await?;
     let server = Arc::new(Server::new(engine, settings.experimental));
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
@@ -180,14 +181,17 @@ async fn run(
     }
     info!("daemon has completed initialization");
     notify::ready();
-    signals.until_stop(|| reload(&flags, &level, &server)).await;
+    let mut running = loaded;
+    signals
+        .until_stop(|| running = reload::reload(&flags, &running, &level, &server))
+        .await;
     notify::stopping();
     info!("stopping");
     stop.send_replace(true);
     while serving.join_next().await.is_some() {}
     drop(files);
     // With live restore containers go on: their monitors need no daemon, and the next one finds them.
-    if !live_restore {
+    if !server.engine.settings().live_restore {
         server.engine.shutdown().await;
     }
     info!("daemon shutdown complete");
@@ -204,54 +208,6 @@ async fn bind_metrics(address: &str) -> Result<Option<tokio::net::TcpListener>, 
         address: address.to_owned(),
         source,
     })
-}
-
-/// Reads the configuration again and applies what can change while running.
-fn reload(flags: &Flags, level: &LogLevel, server: &Server) {
-    notify::reloading();
-    match merge::load(flags) {
-        Ok(settings) => {
-            level.set(&settings);
-            server.engine.events.publish(
-                "daemon",
-                "reload",
-                &server.engine.id,
-                reload_attributes(&settings),
-            );
-            info!("reloaded configuration");
-        }
-        Err(error) => error!(%error, "configuration was not reloaded"),
-    }
-    notify::ready();
-}
-
-/// What the `reload` event tells, under the names of the file.
-fn reload_attributes(settings: &Settings) -> BTreeMap<String, String> {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    [
-        ("debug", settings.debug.to_string()),
-        ("labels", gojson::to_string(&settings.labels)),
-        ("live-restore", settings.live_restore.to_string()),
-        (
-            "max-concurrent-downloads",
-            settings.max_concurrent_downloads.to_string(),
-        ),
-        (
-            "max-concurrent-uploads",
-            settings.max_concurrent_uploads.to_string(),
-        ),
-        (
-            "max-download-attempts",
-            settings.max_download_attempts.to_string(),
-        ),
-        ("name", host),
-        ("shutdown-timeout", settings.shutdown_timeout.to_string()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
 }
 
 /// The signals a daemon answers to.
@@ -272,7 +228,7 @@ impl Signals {
 
     /// Waits for the signal to stop; calls `reload` on every SIGHUP. From then on a third signal ends the process at once,
     /// as in dockerd.
-    async fn until_stop(mut self, reload: impl Fn()) {
+    async fn until_stop(mut self, mut reload: impl FnMut()) {
         loop {
             tokio::select! {
                 _ = self.term.recv() => break,

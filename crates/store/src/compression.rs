@@ -4,25 +4,20 @@ use std::io::{BufRead, Read};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Plain bytes.
+pub(crate) enum Compression {
     None,
-    /// RFC 1952.
     Gzip,
-    /// RFC 8878.
     Zstd,
-    /// XZ.
     Xz,
-    /// bzip2.
     Bzip2,
 }
 
 /// Bytes [`Compression::detect`] wants to see.
-pub const MAGIC_LEN: usize = 6;
+pub(crate) const MAGIC_LEN: usize = 6;
 
 impl Compression {
     /// Looks at the start of a stream.
-    pub fn detect(start: &[u8]) -> Compression {
+    pub(crate) fn detect(start: &[u8]) -> Compression {
         match start {
             [0x1f, 0x8b, 0x08, ..] => Compression::Gzip,
             // A zstd frame, or a skippable one before it (RFC 8878, 3.1).
@@ -34,7 +29,7 @@ impl Compression {
     }
 
     /// The plain bytes of `input`; streams of several members are read to their end.
-    pub fn reader<'a>(
+    pub(crate) fn reader<'a>(
         self,
         input: impl BufRead + Send + 'a,
     ) -> std::io::Result<Box<dyn Read + Send + 'a>> {

@@ -11,8 +11,7 @@ use super::{BLOCK, Entry, Sparse, invalid_header, unexpected_eof};
 const MAX_SPECIAL: u64 = 1 << 20;
 
 /// Receives the bytes of the archive that are not file content.
-pub trait RawSink {
-    /// The next bytes.
+pub(crate) trait RawSink {
     fn raw(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
@@ -24,7 +23,7 @@ impl RawSink for () {
 }
 
 /// Reads entries; the caller must read or skip the data of one before asking for the next.
-pub struct TarReader<R> {
+pub(crate) struct TarReader<R> {
     input: R,
     /// Data of the current entry still to come.
     remaining: u64,
@@ -40,8 +39,7 @@ struct Extras {
 }
 
 impl<R: BufRead> TarReader<R> {
-    /// Reads from the start of an archive.
-    pub fn new(input: R) -> TarReader<R> {
+    pub(crate) fn new(input: R) -> TarReader<R> {
         TarReader {
             input,
             remaining: 0,
@@ -50,7 +48,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// The next entry; `None` at the end, after which [`TarReader::drain`] gives the trailing bytes.
-    pub fn next(&mut self, sink: &mut dyn RawSink) -> io::Result<Option<Entry>> {
+    pub(crate) fn next(&mut self, sink: &mut dyn RawSink) -> io::Result<Option<Entry>> {
         debug_assert_eq!(
             self.remaining, 0,
             "the data of the last entry was left unread"
@@ -86,7 +84,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// The next bytes of the entry's data; empty when there are no more.
-    pub fn data(&mut self) -> io::Result<&[u8]> {
+    pub(crate) fn data(&mut self) -> io::Result<&[u8]> {
         if self.remaining == 0 {
             return Ok(&[]);
         }
@@ -99,13 +97,13 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Marks bytes that [`TarReader::data`] showed as used.
-    pub fn consume(&mut self, used: usize) {
+    pub(crate) fn consume(&mut self, used: usize) {
         self.input.consume(used);
         self.remaining -= used as u64;
     }
 
     /// Moves up to `limit` bytes of the entry's data into a new buffer; empty when there are no more.
-    pub fn take_data(&mut self, limit: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn take_data(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         let want = self.remaining.min(limit as u64);
         let mut data = Vec::with_capacity(usize::try_from(want).unwrap_or(limit));
         (&mut self.input).take(want).read_to_end(&mut data)?;
@@ -117,7 +115,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Passes the rest of the entry's data to the sink.
-    pub fn data_as_raw(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
+    pub(crate) fn data_as_raw(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
         loop {
             let data = self.data()?;
             if data.is_empty() {
@@ -130,7 +128,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Passes everything up to the end of the stream to the sink.
-    pub fn drain(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
+    pub(crate) fn drain(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
         loop {
             let bytes = self.input.fill_buf()?;
             if bytes.is_empty() {
@@ -292,7 +290,7 @@ impl RawSink for Body<'_> {
 }
 
 /// Bytes up to the next block after `size` bytes of data.
-pub fn padding_of(size: u64) -> usize {
+pub(super) fn padding_of(size: u64) -> usize {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     (BLOCK - over) % BLOCK
 }
