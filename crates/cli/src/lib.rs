@@ -4,7 +4,7 @@
 //! engine behind it. Blocking throughout: one thread, and one more while standard input is forwarded.
 //!
 //! Reading order: [`flags`] (words to values), [`commands`] (one file per command or noun), [`client`] (HTTP),
-//! [`request`] (flags to API requests), [`stream`] (attached containers), [`template`] and [`text`] (output).
+//! [`request`] (flags to API requests), [`stream`] (attached containers), `wharf-template` and [`text`] (output).
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,6 @@ pub mod print;
 pub mod request;
 pub mod session;
 pub mod stream;
-pub mod template;
 pub mod text;
 
 use std::ffi::OsString;

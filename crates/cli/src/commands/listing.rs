@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::{Flag, text};
 use crate::failure::Failure;
-use crate::template::{Data, Template};
 use crate::text::table::{LISTING, align};
+use wharf_template::{Data, Template};
 
 /// The flag as listings have it.
 pub const FORMAT: Flag = text(

@@ -35,23 +35,7 @@ pub enum FlagError {
     },
 }
 
-/// Go's `%q` for the texts that occur in command lines.
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
+pub use wharf_template::quote;
 
 /// What was typed after the command's name.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use crate::failure::Failure;
 use crate::flags::parse::Matches;
 use crate::print;
 use crate::session::Session;
-use crate::template::{Data, Template};
 use crate::text::moment;
+use wharf_template::{Data, Template};
 
 /// `events`
 ///

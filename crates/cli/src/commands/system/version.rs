@@ -9,8 +9,8 @@ use crate::failure::Failure;
 use crate::flags::parse::Matches;
 use crate::print;
 use crate::session::Session;
-use crate::template::{Data, Template, TemplateError};
 use crate::text::table::{Layout, align};
+use wharf_template::{Data, Template, TemplateError};
 
 /// `version`
 ///

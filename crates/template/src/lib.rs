@@ -3,6 +3,8 @@
 //!
 //! Errors read as Go's do (`template: :1:2: executing "" at <.Foo>: …`), since scripts show them to people.
 
+#![forbid(unsafe_code)]
+
 mod eval;
 mod funcs;
 mod lex;
@@ -11,7 +13,7 @@ mod show;
 
 pub use eval::Data;
 pub use funcs::sprintf;
-pub use show::{json_text, show};
+pub use show::{json_text, quote, show};
 
 use serde_json::Value;
 

@@ -121,9 +121,22 @@ pub fn json_text(value: &Value) -> String {
     value.to_string()
 }
 
-/// A text in double quotes.
+/// Go's `%q` for the texts that occur in command lines.
 pub fn quote(text: &str) -> String {
-    crate::flags::parse::quote(text)
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// A character as Go's lexer shows it (`U+0021 '!'`).
