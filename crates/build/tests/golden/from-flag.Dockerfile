@@ -1,0 +1,1 @@
+FROM --os=x a

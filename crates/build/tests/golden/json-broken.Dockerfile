@@ -1,0 +1,4 @@
+FROM a
+CMD ["a"
+CMD [a]
+CMD ["a"] b
