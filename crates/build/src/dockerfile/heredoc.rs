@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn announcements() {
-        let rows: &[(&str, Option<(&str, u32, bool, bool)>)] = &[
+        type Announced = (&'static str, u32, bool, bool);
+        let rows: &[(&str, Option<Announced>)] = &[
             ("<<EOF", Some(("EOF", 0, true, false))),
             ("<<-EOF", Some(("EOF", 0, true, true))),
             ("3<<EOF", Some(("EOF", 3, true, false))),

@@ -87,14 +87,14 @@ impl StageCheck<'_> {
         let add = |report: &mut Report, name, message| {
             report.add(name, stage.lines, &stage.comments, message);
         };
-        if let Ok(name) = expander.word(&stage.base, &|name| self.defaults.global(name)) {
-            if Reference::parse(&name).is_err() {
-                let message = format!(
-                    "Default value for ARG {} results in empty or invalid base image name",
-                    stage.base
-                );
-                report.add("InvalidDefaultArgInFrom", stage.lines, &[], message);
-            }
+        if let Ok(name) = expander.word(&stage.base, &|name| self.defaults.global(name))
+            && Reference::parse(&name).is_err()
+        {
+            let message = format!(
+                "Default value for ARG {} results in empty or invalid base image name",
+                stage.base
+            );
+            report.add("InvalidDefaultArgInFrom", stage.lines, &[], message);
         }
         let lookup = |name: &str| self.given.global(name);
         let base = expander.expand(&stage.base, &lookup).unwrap_or_default();
