@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::tar::unexpected_eof;
+use wharf_archive::tar::unexpected_eof;
 
 /// Size of one piece: large enough to make hand-overs rare, small enough for the cache.
 pub(crate) const CHUNK: usize = 256 * 1024;

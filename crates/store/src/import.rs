@@ -5,10 +5,10 @@ use std::io::{BufRead as _, BufReader, Read};
 use wharf_spec::digest::{DiffId, Digest};
 
 use crate::chunk::{CHUNK, read_chunk};
-use crate::compression::{Compression, MAGIC_LEN};
 use crate::error::StoreError;
 use crate::pipeline::Pipeline;
 use crate::store::{Pins, Store};
+use wharf_archive::compression::{Compression, MAGIC_LEN};
 
 impl Store {
     /// Takes in a tar, plain or compressed, as the only layer of a new image. `config` makes the image config once the diff ID is known.

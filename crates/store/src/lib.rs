@@ -17,7 +17,6 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
-mod compression;
 mod db;
 pub mod drivers;
 mod error;
@@ -34,7 +33,6 @@ pub mod save;
 mod size;
 mod state;
 mod store;
-mod tar;
 mod trash;
 mod unpack;
 

@@ -14,12 +14,12 @@ use std::thread::JoinHandle;
 use wharf_spec::digest::{Algorithm, ChainId, DiffId, Digest};
 
 use crate::chunk::{CHUNK, ChunkReader, ChunkSender, Gone, read_chunk};
-use crate::compression::Compression;
 use crate::drivers::LayerDir;
 use crate::error::StoreError;
 use crate::layer::Layer;
 use crate::store::{Store, new_cache_id, new_link};
 use crate::unpack::{self, UnpackError, Unpacked};
+use wharf_archive::compression::Compression;
 
 /// An unpacked layer that is not in the database yet; dropping it removes its directory.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::tar::RawSink;
+use wharf_archive::tar::RawSink;
 
 const MAGIC: &[u8] = b"wharf recipe 1\n";
 const RAW: u8 = 1;

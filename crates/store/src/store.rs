@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use wharf_spec::digest::{ChainId, DiffId, Digest};
 
 use crate::chunk::ChunkWriter;
-use crate::compression::Compression;
 use crate::db::Db;
 use crate::drivers::overlay2::Overlay2;
 use crate::drivers::{Driver, LayerDir};
@@ -19,6 +18,7 @@ use crate::pipeline::{Pipeline, Staged};
 use crate::recipe;
 use crate::state::State;
 use crate::trash::Trash;
+use wharf_archive::compression::Compression;
 
 /// Where and how to store.
 #[derive(Debug, Clone)]

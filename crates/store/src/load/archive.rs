@@ -7,11 +7,11 @@ use wharf_spec::digest::{DiffId, Digest};
 
 use super::LoadEvent;
 use crate::chunk::CHUNK;
-use crate::compression::{Compression, MAGIC_LEN};
 use crate::error::StoreError;
 use crate::pipeline::{Pipeline, Staged};
 use crate::store::{Pins, Store};
-use crate::tar::{BLOCK, Entry, Kind, TarReader, is_header};
+use wharf_archive::compression::{Compression, MAGIC_LEN};
+use wharf_archive::tar::{BLOCK, Entry, Kind, TarReader, is_header};
 
 /// Longest file kept in memory; manifests and configs are far below.
 const MAX_SMALL: u64 = 8 << 20;

@@ -17,7 +17,7 @@ use crate::chunk::{ChunkReader, ChunkSender, ChunkWriter};
 use crate::error::StoreError;
 use crate::recipe;
 use crate::store::Store;
-use crate::tar;
+use wharf_archive::tar;
 
 /// One file of `blobs/sha256/`.
 #[derive(Debug)]

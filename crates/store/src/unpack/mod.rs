@@ -11,8 +11,8 @@ use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use crate::recipe::RecipeWriter;
-use crate::tar::{Entry, Kind, TarReader};
 use place::Placer;
+use wharf_archive::tar::{Entry, Kind, TarReader};
 
 /// Marks removed files in a layer (OCI image-spec, layer, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
-use crate::tar::{Entry, Time};
+use wharf_archive::tar::{Entry, Time};
 
 /// Overlay keeps its own state under these names: an archive must not be able to set it.
 const RESERVED: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];

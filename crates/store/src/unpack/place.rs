@@ -12,7 +12,7 @@ use super::node;
 use super::root::{Dir, Root};
 use super::{UnpackError, Unpacked, split_path};
 use crate::recipe::RecipeWriter;
-use crate::tar::{Entry, Kind, TarReader};
+use wharf_archive::tar::{Entry, Kind, TarReader};
 
 const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 

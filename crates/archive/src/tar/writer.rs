@@ -6,12 +6,7 @@ use super::BLOCK;
 use super::reader::padding_of;
 
 /// Writes the header of a file, or of a directory when `name` ends in a slash. Names here are short ASCII.
-pub(crate) fn write_header(
-    out: &mut dyn Write,
-    name: &str,
-    size: u64,
-    mtime: i64,
-) -> io::Result<()> {
+pub fn write_header(out: &mut dyn Write, name: &str, size: u64, mtime: i64) -> io::Result<()> {
     debug_assert!(name.len() <= 100, "ustar names have 100 bytes");
     let directory = name.ends_with('/');
     let mut block = [0_u8; BLOCK];
@@ -49,11 +44,11 @@ fn put(field: &mut [u8], text: &str) {
 }
 
 /// Zeros up to the next block after `size` bytes.
-pub(crate) fn write_padding(out: &mut dyn Write, size: u64) -> io::Result<()> {
+pub fn write_padding(out: &mut dyn Write, size: u64) -> io::Result<()> {
     out.write_all(&[0; BLOCK][..padding_of(size)])
 }
 
 /// The two empty blocks that end an archive.
-pub(crate) fn finish(out: &mut dyn Write) -> io::Result<()> {
+pub fn finish(out: &mut dyn Write) -> io::Result<()> {
     out.write_all(&[0; 2 * BLOCK])
 }

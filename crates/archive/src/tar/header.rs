@@ -16,7 +16,7 @@ pub(super) enum Dialect {
 }
 
 /// Whether a block is a header, by its checksum.
-pub(crate) fn is_header(block: &[u8]) -> bool {
+pub fn is_header(block: &[u8]) -> bool {
     <&[u8; BLOCK]>::try_from(block)
         .is_ok_and(|block| !block.iter().all(|b| *b == 0) && Header(block).checksum_holds())
 }

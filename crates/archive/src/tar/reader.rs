@@ -11,7 +11,8 @@ use super::{BLOCK, Entry, Sparse, invalid_header, unexpected_eof};
 const MAX_SPECIAL: u64 = 1 << 20;
 
 /// Receives the bytes of the archive that are not file content.
-pub(crate) trait RawSink {
+pub trait RawSink {
+    /// The next bytes.
     fn raw(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
@@ -23,7 +24,7 @@ impl RawSink for () {
 }
 
 /// Reads entries; the caller must read or skip the data of one before asking for the next.
-pub(crate) struct TarReader<R> {
+pub struct TarReader<R> {
     input: R,
     /// Data of the current entry still to come.
     remaining: u64,
@@ -39,7 +40,8 @@ struct Extras {
 }
 
 impl<R: BufRead> TarReader<R> {
-    pub(crate) fn new(input: R) -> TarReader<R> {
+    /// Reads from the start of an archive.
+    pub fn new(input: R) -> TarReader<R> {
         TarReader {
             input,
             remaining: 0,
@@ -48,7 +50,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// The next entry; `None` at the end, after which [`TarReader::drain`] gives the trailing bytes.
-    pub(crate) fn next(&mut self, sink: &mut dyn RawSink) -> io::Result<Option<Entry>> {
+    pub fn next(&mut self, sink: &mut dyn RawSink) -> io::Result<Option<Entry>> {
         debug_assert_eq!(
             self.remaining, 0,
             "the data of the last entry was left unread"
@@ -84,7 +86,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// The next bytes of the entry's data; empty when there are no more.
-    pub(crate) fn data(&mut self) -> io::Result<&[u8]> {
+    pub fn data(&mut self) -> io::Result<&[u8]> {
         if self.remaining == 0 {
             return Ok(&[]);
         }
@@ -97,13 +99,13 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Marks bytes that [`TarReader::data`] showed as used.
-    pub(crate) fn consume(&mut self, used: usize) {
+    pub fn consume(&mut self, used: usize) {
         self.input.consume(used);
         self.remaining -= used as u64;
     }
 
     /// Moves up to `limit` bytes of the entry's data into a new buffer; empty when there are no more.
-    pub(crate) fn take_data(&mut self, limit: usize) -> io::Result<Vec<u8>> {
+    pub fn take_data(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         let want = self.remaining.min(limit as u64);
         let mut data = Vec::with_capacity(usize::try_from(want).unwrap_or(limit));
         (&mut self.input).take(want).read_to_end(&mut data)?;
@@ -115,7 +117,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Passes the rest of the entry's data to the sink.
-    pub(crate) fn data_as_raw(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
+    pub fn data_as_raw(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
         loop {
             let data = self.data()?;
             if data.is_empty() {
@@ -128,7 +130,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Passes everything up to the end of the stream to the sink.
-    pub(crate) fn drain(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
+    pub fn drain(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
         loop {
             let bytes = self.input.fill_buf()?;
             if bytes.is_empty() {
@@ -290,7 +292,7 @@ impl RawSink for Body<'_> {
 }
 
 /// Bytes up to the next block after `size` bytes of data.
-pub(super) fn padding_of(size: u64) -> usize {
+pub fn padding_of(size: u64) -> usize {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     (BLOCK - over) % BLOCK
 }

@@ -4,20 +4,25 @@ use std::io::{BufRead, Read};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// Plain bytes.
     None,
+    /// RFC 1952.
     Gzip,
+    /// RFC 8878.
     Zstd,
+    /// XZ.
     Xz,
+    /// bzip2.
     Bzip2,
 }
 
 /// Bytes [`Compression::detect`] wants to see.
-pub(crate) const MAGIC_LEN: usize = 6;
+pub const MAGIC_LEN: usize = 6;
 
 impl Compression {
     /// Looks at the start of a stream.
-    pub(crate) fn detect(start: &[u8]) -> Compression {
+    pub fn detect(start: &[u8]) -> Compression {
         match start {
             [0x1f, 0x8b, 0x08, ..] => Compression::Gzip,
             // A zstd frame, or a skippable one before it (RFC 8878, 3.1).
@@ -29,7 +34,7 @@ impl Compression {
     }
 
     /// The plain bytes of `input`; streams of several members are read to their end.
-    pub(crate) fn reader<'a>(
+    pub fn reader<'a>(
         self,
         input: impl BufRead + Send + 'a,
     ) -> std::io::Result<Box<dyn Read + Send + 'a>> {
