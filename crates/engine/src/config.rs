@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use wharf_api::container::{LogConfig, Ulimit};
 use wharf_network::NetworkConfig;
+pub use wharf_runtime::plan::SeccompPolicy;
 
 /// Settings of one engine. Names follow dockerd's flags.
 #[derive(Debug, Clone)]
@@ -33,6 +34,14 @@ pub struct EngineConfig {
     pub init_binary: String,
     /// Set `no_new_privs` in every container.
     pub no_new_privileges: bool,
+    /// System call filter of containers that do not bring their own.
+    pub seccomp_profile: SeccompProfile,
+    /// Directories with descriptions of CDI devices; a later one wins.
+    pub cdi_spec_dirs: Vec<String>,
+    /// Realtime scheduling period of the containers' parent groups, microseconds; 0 leaves it (v1).
+    pub cpu_rt_period: i64,
+    /// Realtime scheduling time likewise.
+    pub cpu_rt_runtime: i64,
     /// Name servers for containers instead of the host's.
     pub dns: Vec<String>,
     /// Search domains likewise.
@@ -117,6 +126,24 @@ impl Default for LiveConfig {
     }
 }
 
+/// A system call filter for all containers (`--seccomp-profile`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeccompProfile {
+    /// As `info` shows it: `builtin`, `unconfined` or the path.
+    pub name: String,
+    /// What it means.
+    pub policy: SeccompPolicy,
+}
+
+impl Default for SeccompProfile {
+    fn default() -> SeccompProfile {
+        SeccompProfile {
+            name: "builtin".into(),
+            policy: SeccompPolicy::Default,
+        }
+    }
+}
+
 impl EngineConfig {
     /// Docker's defaults with our paths.
     pub fn new(data_root: PathBuf, exec_root: PathBuf, binary: PathBuf) -> EngineConfig {
@@ -136,6 +163,10 @@ impl EngineConfig {
             init: false,
             init_binary: "docker-init".into(),
             no_new_privileges: false,
+            seccomp_profile: SeccompProfile::default(),
+            cdi_spec_dirs: crate::cdi::DEFAULT_DIRS.map(str::to_owned).into(),
+            cpu_rt_period: 0,
+            cpu_rt_runtime: 0,
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),

@@ -11,6 +11,8 @@
 
 mod open;
 
+pub mod apparmor;
+pub mod cdi;
 pub mod clock;
 pub mod config;
 pub mod container;

@@ -88,9 +88,23 @@ pub struct Info {
     pub default_address_pools: Vec<AddressPool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firewall_backend: Option<FirewallBackend>,
+    /// Devices that containers can be given by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovered_devices: Vec<DiscoveredDevice>,
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
     pub warnings: Option<Vec<String>>,
+}
+
+/// One device, since API 1.50.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DiscoveredDevice {
+    /// `cdi`.
+    pub source: String,
+    /// `vendor.com/class=name`.
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

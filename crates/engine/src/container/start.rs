@@ -134,13 +134,28 @@ impl Engine {
         make_private_dir(&self.config.monitor_dir(&record.id))?;
         self.mount_shared_memory(record)?;
         let mounts = self.ready_mounts(record)?;
-        self.plan_container(record, &mounts).map_err(|error| {
+        let plan = self.plan_container(record, &mounts).map_err(|error| {
             if error.kind() == Kind::NotImplemented {
                 error
             } else {
                 error.with_kind(Kind::Internal)
             }
-        })
+        })?;
+        self.grant_realtime(&plan)?;
+        self.ensure_apparmor(&plan)?;
+        Ok(plan)
+    }
+
+    /// `--cpu-rt-period` and `--cpu-rt-runtime`, of which containers' own shares are parts (v1).
+    fn grant_realtime(&self, plan: &ContainerPlan) -> Result<()> {
+        let (period, runtime) = (self.config.cpu_rt_period, self.config.cpu_rt_runtime);
+        if (period, runtime) == (0, 0) {
+            return Ok(());
+        }
+        plan.cgroup
+            .path
+            .grant_realtime(period, runtime)
+            .map_err(|error| Error::caused("give realtime scheduling to the parent groups", error))
     }
 
     fn plan_container(&self, record: &Record, mounts: &[MountRecord]) -> Result<ContainerPlan> {
@@ -153,8 +168,21 @@ impl Engine {
     }
 
     /// The plan of a container as far as it does not depend on others: what a daemon needs that finds it running.
+    ///
+    /// Devices and their descriptions may be gone from the host since its start. Nothing that can still happen to a running
+    /// container depends on them.
     pub(crate) fn plan_alone(&self, record: &Record) -> Result<ContainerPlan> {
-        self.plan_with(record, &record.mounts, Joined::default(), None)
+        let plan =
+            |record: &Record| self.plan_with(record, &record.mounts, Joined::default(), None);
+        plan(record).or_else(|error| {
+            let mut rest = record.clone();
+            let host = &mut rest.host_config;
+            (host.devices, host.device_requests) = (None, None);
+            host.blkio_weight_device = None;
+            (host.blkio_device_read_bps, host.blkio_device_write_bps) = (None, None);
+            (host.blkio_device_read_iops, host.blkio_device_write_iops) = (None, None);
+            plan(&rest).map_err(|_| error)
+        })
     }
 
     fn plan_with(
@@ -175,8 +203,8 @@ impl Engine {
             shm,
             mounts,
         };
-        let spec = spec::make(&inputs)?;
-        let extra = spec::extra(&inputs, self.store.rootfs(&record.id)?)?;
+        let (spec, groups) = spec::make(&inputs)?;
+        let extra = spec::extra(&inputs, self.store.rootfs(&record.id)?, &groups)?;
         plan(&spec, extra, &self.host).map_err(plan_error)
     }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use wharf_api::system::{
-    AddressPool, Commit, Component, IndexConfig, Info, PlatformName, Plugins, RegistryConfig,
-    Runtime, Version,
+    AddressPool, Commit, Component, DiscoveredDevice, IndexConfig, Info, PlatformName, Plugins,
+    RegistryConfig, Runtime, Version,
 };
 use wharf_api::version;
 
@@ -54,6 +54,8 @@ impl Engine {
             init_commit: Commit::default(),
             security_options: self.security_options(),
             default_address_pools: self.address_pools(),
+            discovered_devices: self.discovered_devices().await?,
+            cdi_spec_dirs: self.config.cdi_spec_dirs.clone(),
             ..Info::default()
         };
         self.fill_host(&mut info);
@@ -106,15 +108,29 @@ impl Engine {
         }
     }
 
+    async fn discovered_devices(&self) -> Result<Vec<DiscoveredDevice>> {
+        let dirs = self.config.cdi_spec_dirs.clone();
+        crate::blocking(move || {
+            let found = crate::cdi::Devices::load(&dirs);
+            let device = |id: &str| DiscoveredDevice {
+                source: "cdi".into(),
+                id: id.to_owned(),
+            };
+            Ok(found.names().map(device).collect())
+        })
+        .await
+    }
+
     fn security_options(&self) -> Vec<String> {
         let features = self.host.features;
         let private_cgroups = match &self.settings().cgroupns_mode {
             Some(mode) => mode == "private",
             None => self.host.cgroup.version() == "2",
         };
+        let seccomp = format!("name=seccomp,profile={}", self.config.seccomp_profile.name);
         [
             (features.apparmor, "name=apparmor"),
-            (features.seccomp, "name=seccomp,profile=builtin"),
+            (features.seccomp, &seccomp),
             (
                 features.cgroup_namespaces && private_cgroups,
                 "name=cgroupns",

@@ -154,7 +154,10 @@ fn probe_features() -> KernelFeatures {
         mount_setattr: wharf_sys::mount::has_mount_setattr(),
         clone_into_cgroup: wharf_sys::clone::has_clone3(),
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail"),
-        apparmor: says("/sys/module/apparmor/parameters/enabled", "Y"),
+        // As containerd does: without its parser no profile could be loaded.
+        apparmor: says("/sys/module/apparmor/parameters/enabled", "Y")
+            && exists("/sys/kernel/security/apparmor")
+            && exists("/sbin/apparmor_parser"),
         user_namespaces: exists("/proc/self/ns/user")
             && !says("/proc/sys/user/max_user_namespaces", "0"),
         cgroup_namespaces: exists("/proc/self/ns/cgroup"),

@@ -166,18 +166,17 @@ fn refuse_unsupported(options: &Map<String, Value>) -> Result<(), ConfigError> {
         opt.support == Support::No
             && options
                 .get(opt.key)
-                .is_some_and(|value| asks_for_something(opt.key, value))
+                .is_some_and(|value| asks_for_something(value))
     });
     refused.map_or(Ok(()), |opt| Err(ConfigError::Unsupported(opt.key)))
 }
 
-fn asks_for_something(key: &str, value: &Value) -> bool {
+fn asks_for_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) => true,
         Value::Number(n) => n.as_f64() != Some(0.0),
-        // The profile that is used anyway.
-        Value::String(text) => !text.is_empty() && (key != "seccomp-profile" || text != "builtin"),
+        Value::String(text) => !text.is_empty(),
         Value::Array(list) => !list.is_empty(),
         Value::Object(map) => !map.is_empty(),
     }
@@ -238,7 +237,7 @@ mod tests {
     #[test]
     fn unsupported_options_are_refused_unless_off() {
         let load = |options| settings(map(options), None);
-        assert!(load(json!({"userns-remap": "", "ipv6": false, "storage-opts": [], "seccomp-profile": "builtin"})).is_ok());
+        assert!(load(json!({"userns-remap": "", "ipv6": false, "storage-opts": []})).is_ok());
         let error = load(json!({"userns-remap": "default"})).expect_err("unsupported");
         assert_eq!(
             error.to_string(),

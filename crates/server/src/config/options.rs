@@ -109,7 +109,7 @@ pub const OPTIONS: &[Opt] = &[
         "cdi-spec-dir",
         "cdi-spec-dirs",
         List,
-        Moot,
+        Yes,
         "CDI specification directories to use",
     ),
     opt(
@@ -144,14 +144,14 @@ pub const OPTIONS: &[Opt] = &[
         "cpu-rt-period",
         "cpu-rt-period",
         Number,
-        No,
+        Yes,
         "Limit the CPU real-time period in microseconds for the parent cgroup for all containers",
     ),
     opt(
         "cpu-rt-runtime",
         "cpu-rt-runtime",
         Number,
-        No,
+        Yes,
         "Limit the CPU real-time runtime in microseconds for the parent cgroup for all containers",
     ),
     opt(
@@ -553,7 +553,7 @@ pub const OPTIONS: &[Opt] = &[
         "seccomp-profile",
         "seccomp-profile",
         Text,
-        No,
+        Yes,
         "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile",
     ),
     opt(

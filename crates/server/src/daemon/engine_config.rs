@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use wharf_api::container::LogConfig;
-use wharf_engine::config::RuntimeConfig;
+use wharf_engine::config::{RuntimeConfig, SeccompPolicy, SeccompProfile};
 use wharf_engine::{EngineConfig, LiveConfig};
 
 use super::DaemonError;
@@ -42,6 +42,14 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     config.ulimits.clone_from(&settings.default_ulimits);
     config.init = settings.init;
     config.no_new_privileges = settings.no_new_privileges;
+    config.seccomp_profile = seccomp_profile(&settings.seccomp_profile)?;
+    if !settings.cdi_spec_dirs.is_empty() {
+        config.cdi_spec_dirs.clone_from(&settings.cdi_spec_dirs);
+        // One empty word turns the interface off.
+        config.cdi_spec_dirs.retain(|dir| !dir.is_empty());
+    }
+    config.cpu_rt_period = settings.cpu_rt_period;
+    config.cpu_rt_runtime = settings.cpu_rt_runtime;
     config.dns.clone_from(&settings.dns);
     config.dns_search.clone_from(&settings.dns_search);
     config.dns_options.clone_from(&settings.dns_opts);
@@ -105,5 +113,24 @@ fn absolute(path: &Path) -> Result<PathBuf, DaemonError> {
     std::path::absolute(path).map_err(|source| DaemonError::Io {
         what: "resolve directory",
         source,
+    })
+}
+
+/// `builtin`, `unconfined`, or the path of a profile, which is read once: every container gets what was there then.
+fn seccomp_profile(value: &str) -> Result<SeccompProfile, DaemonError> {
+    let policy = match value {
+        "" | "builtin" => return Ok(SeccompProfile::default()),
+        "unconfined" => SeccompPolicy::Unconfined,
+        path => {
+            let text = std::fs::read_to_string(path).map_err(|source| DaemonError::Seccomp {
+                path: path.to_owned(),
+                source,
+            })?;
+            SeccompPolicy::Profile(text)
+        }
+    };
+    Ok(SeccompProfile {
+        name: value.to_owned(),
+        policy,
     })
 }

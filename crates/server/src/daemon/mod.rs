@@ -48,6 +48,14 @@ pub enum DaemonError {
         /// What is wrong.
         source: pidfile::PidfileError,
     },
+    /// `--seccomp-profile`.
+    #[error("opening seccomp profile ({path}) failed: {source}")]
+    Seccomp {
+        /// As given.
+        path: String,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// A socket.
     #[error("failed to load listeners: {0}")]
     Listen(#[from] listen::ListenError),

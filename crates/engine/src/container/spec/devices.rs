@@ -21,13 +21,6 @@ const SKIPPED: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts",
 
 /// Nodes to make and rules to set.
 pub fn make(host: &HostConfig) -> Result<Devices> {
-    if host
-        .device_requests
-        .as_ref()
-        .is_some_and(|requests| !requests.is_empty())
-    {
-        return Err(unknown_driver(host));
-    }
     if host.privileged {
         return privileged(host);
     }
@@ -42,27 +35,6 @@ pub fn make(host: &HostConfig) -> Result<Devices> {
         rules.push(parse_rule(rule)?);
     }
     Ok((devices, rules))
-}
-
-fn unknown_driver(host: &HostConfig) -> Error {
-    let request = host
-        .device_requests
-        .iter()
-        .flatten()
-        .next()
-        .cloned()
-        .unwrap_or_default();
-    let sets: Vec<String> = request
-        .capabilities
-        .iter()
-        .flatten()
-        .map(|set| format!("[{}]", set.join(" ")))
-        .collect();
-    Error::invalid(format!(
-        "could not select device driver {:?} with capabilities: [{}]",
-        request.driver,
-        sets.join(" ")
-    ))
 }
 
 fn privileged(host: &HostConfig) -> Result<Devices> {
@@ -160,7 +132,8 @@ fn walk(source: &Path, target: &Path, devices: &mut Vec<LinuxDevice>) {
     }
 }
 
-fn node(source: &Path, target: PathBuf) -> Option<LinuxDevice> {
+/// The node at a path, as `target` inside. `None`: it is no device.
+pub fn node(source: &Path, target: PathBuf) -> Option<LinuxDevice> {
     let metadata = fs::symlink_metadata(source).ok()?;
     let kind = metadata.file_type();
     let kind = if kind.is_char_device() {
@@ -208,7 +181,8 @@ fn parse_rule(text: &str) -> Result<LinuxDeviceCgroup> {
     Ok(rule(true, kind, number(major)?, number(minor)?, access))
 }
 
-fn rule(
+/// One rule for the container's control group.
+pub fn rule(
     allow: bool,
     kind: LinuxDeviceType,
     major: Option<i64>,

@@ -56,8 +56,8 @@ pub struct Joined {
     pub pid: Option<PathBuf>,
 }
 
-/// Makes the spec.
-pub fn make(inputs: &Inputs<'_>) -> Result<Spec> {
+/// Makes the spec. With it come groups that the process needs for devices it was given.
+pub fn make(inputs: &Inputs<'_>) -> Result<(Spec, Vec<u32>)> {
     let record = inputs.record;
     let mut annotations = HashMap::new();
     annotations.extend(record.host_config.annotations.clone());
@@ -83,26 +83,31 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Spec> {
     } else {
         spec.set_hostname(None);
     }
-    Ok(spec)
+    let requests = record.host_config.device_requests.iter().flatten();
+    let requests: Vec<_> = requests.cloned().collect();
+    let groups = crate::cdi::fulfil(&mut spec, &requests, &inputs.engine.cdi_spec_dirs)?;
+    Ok((spec, groups))
 }
 
 /// What the runtime needs beyond the spec.
-pub fn extra(inputs: &Inputs<'_>, rootfs: RootfsMount) -> Result<PlanExtra> {
+pub fn extra(inputs: &Inputs<'_>, rootfs: RootfsMount, groups: &[u32]) -> Result<PlanExtra> {
     let Record {
         config,
         host_config: host,
         ..
     } = inputs.record;
+    let mut additional_groups = host.group_add.clone().unwrap_or_default();
+    additional_groups.extend(groups.iter().map(u32::to_string));
     let init = host.pid_mode.is_empty() && host.init.unwrap_or(inputs.engine.init);
     Ok(PlanExtra {
         rootfs,
         user: Some(UserSpec {
             user: config.user.clone(),
-            additional_groups: host.group_add.clone().unwrap_or_default(),
+            additional_groups,
         }),
         create_cwd: true,
         init,
-        seccomp: security::seccomp(host),
+        seccomp: security::seccomp(host, inputs.engine),
     })
 }
 

@@ -5,8 +5,7 @@ use wharf_runtime::plan::SeccompPolicy;
 
 use crate::EngineConfig;
 
-/// Docker's own AppArmor profile.
-pub const DEFAULT_APPARMOR: &str = "docker-default";
+use crate::apparmor::DEFAULT_PROFILE;
 
 /// The last value of an option given as `key=value` or `key:value`.
 fn option<'a>(host: &'a HostConfig, key: &str) -> Option<&'a str> {
@@ -23,12 +22,13 @@ fn switch(host: &HostConfig, key: &str) -> Option<bool> {
     option(host, key).map(|value| matches!(value, "" | "true" | "1"))
 }
 
-/// Where the system call filter comes from. Clients send the profile's text, not its path.
-pub fn seccomp(host: &HostConfig) -> SeccompPolicy {
+/// Where the system call filter comes from (moby `WithSeccomp`). Clients send the profile's text, not its path.
+pub fn seccomp(host: &HostConfig, engine: &EngineConfig) -> SeccompPolicy {
     match option(host, "seccomp") {
         Some("unconfined") => SeccompPolicy::Unconfined,
         None | Some("") if host.privileged => SeccompPolicy::Unconfined,
-        None | Some("" | "builtin") => SeccompPolicy::Default,
+        Some("builtin") => SeccompPolicy::Default,
+        None | Some("") => engine.seccomp_profile.policy.clone(),
         Some(profile) => SeccompPolicy::Profile(profile.to_owned()),
     }
 }
@@ -46,7 +46,7 @@ pub fn apparmor(host: &HostConfig, active: bool) -> Option<String> {
     Some(match option(host, "apparmor") {
         Some(profile) if !profile.is_empty() => profile.to_owned(),
         _ if host.privileged => "unconfined".into(),
-        _ => DEFAULT_APPARMOR.into(),
+        _ => DEFAULT_PROFILE.into(),
     })
 }
 
@@ -70,6 +70,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let engine = EngineConfig::new("/d".into(), "/e".into(), "/b".into());
+        let seccomp = |host: &HostConfig| seccomp(host, &engine);
         assert_eq!(seccomp(&host(&[])), SeccompPolicy::Default);
         assert_eq!(
             seccomp(&host(&["seccomp=unconfined"])),
