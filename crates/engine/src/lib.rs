@@ -41,6 +41,7 @@ use wharf_runtime::client::Spawner;
 use wharf_runtime::host::HostFacts;
 use wharf_store::Store;
 
+use container::abilities::Abilities;
 use container::registry::Registry;
 use events::EventBus;
 use exec::Execs;
@@ -59,8 +60,8 @@ pub struct Engine {
     pub host: HostFacts,
     /// Number of CPUs we may use; the standard library reads a dozen files to tell.
     pub(crate) cpus: usize,
-    /// Block devices can be given weights: depends on the scheduler compiled in.
-    pub(crate) blkio_weight: bool,
+    /// What its control groups can limit.
+    pub(crate) abilities: Abilities,
     /// Events.
     pub events: EventBus,
     pub(crate) database: Arc<Database>,

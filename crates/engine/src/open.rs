@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use wharf_network::{Endpoint, NetworkConfig, NetworkManager};
 use wharf_runtime::client::Spawner;
-use wharf_runtime::host::{CgroupLayout, HostFacts};
+use wharf_runtime::host::HostFacts;
 use wharf_store::{Store, StoreConfig};
 
 use parking_lot::RwLock;
 
+use crate::container::abilities::Abilities;
 use crate::container::record::{Record, State};
 use crate::container::registry::Registry;
 use crate::events::EventBus;
@@ -46,7 +47,7 @@ impl Engine {
         let (store, network) = (store?, network?);
         let engine = Arc::new_cyclic(|this| Engine {
             id,
-            blkio_weight: has_blkio_weight(&host),
+            abilities: Abilities::probe(&host),
             host,
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             events: EventBus::default(),
@@ -64,16 +65,6 @@ impl Engine {
         });
         engine.restore(rows).await?;
         Ok(engine)
-    }
-}
-
-fn has_blkio_weight(host: &HostFacts) -> bool {
-    match &host.cgroup {
-        CgroupLayout::V1 { hierarchies } => hierarchies
-            .iter()
-            .filter(|hierarchy| hierarchy.controllers.iter().any(|name| name == "blkio"))
-            .any(|hierarchy| hierarchy.mount.join("blkio.weight").exists()),
-        CgroupLayout::V2 { .. } => host.cgroup.has("io"),
     }
 }
 

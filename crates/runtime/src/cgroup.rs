@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use control::create;
 pub(crate) use control::open_dir;
-pub use stats::{BlockIoEntry, CgroupStats, CpuStats, MemoryStats, PidsStats};
+pub use stats::{BlockIoEntry, CgroupStats, CpuStats, MemoryStats, PidsStats, Stall};
 
 /// Where a container's control group is. Part of the plan; all later operations work on it alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

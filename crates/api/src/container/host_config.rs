@@ -82,6 +82,9 @@ pub struct HostConfig {
     pub devices: Option<Vec<DeviceMapping>>,
     pub device_cgroup_rules: Option<Vec<String>>,
     pub device_requests: Option<Vec<DeviceRequest>>,
+    /// Until API 1.41; the kernel has given this limit up (Linux 5.16).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub kernel_memory: i64,
     #[serde(rename = "KernelMemoryTCP", skip_serializing_if = "is_zero")]
     pub kernel_memory_tcp: i64,
     pub memory_reservation: i64,

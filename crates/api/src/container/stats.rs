@@ -25,6 +25,40 @@ pub struct Stats {
     pub memory_stats: MemoryStats,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<String, NetworkStats>,
+    /// What Docker does not tell.
+    #[serde(rename = "Wharf", skip_serializing_if = "Option::is_none")]
+    pub wharf: Option<WharfStats>,
+}
+
+/// Counters beyond Docker's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct WharfStats {
+    /// Processes killed for memory so far.
+    pub oom_kills: u64,
+    /// How much time tasks lost waiting, by resource: `cpu`, `memory`, `io`. Empty where the kernel does not count.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pressure: BTreeMap<String, Pressure>,
+}
+
+/// Pressure stall information (Linux `Documentation/accounting/psi.rst`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Pressure {
+    /// At least one task waited.
+    pub some: Stall,
+    /// All tasks waited.
+    pub full: Stall,
+}
+
+/// Share of time, in percent, over the last seconds, and the total in microseconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Stall {
+    pub avg10: f64,
+    pub avg60: f64,
+    pub avg300: f64,
+    pub total: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

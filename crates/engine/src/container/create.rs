@@ -13,7 +13,6 @@ use wharf_spec::platform::Platform;
 use super::record::{MountRecord, Record, State};
 use super::root_view::RootView;
 use super::spec::capabilities;
-use super::validate::Abilities;
 use super::{Container, image_config, log_plan, mounts, network, normalise, validate};
 use crate::volumes::copy_up::copy_up;
 use crate::{Engine, Error, Result, clock, ids};
@@ -83,7 +82,7 @@ impl Engine {
             ));
         }
         validate::conflicts(&config, &host)?;
-        let mut warnings = validate::host_config(&mut host, self.abilities())?;
+        let mut warnings = validate::host_config(&mut host, &self.abilities)?;
         let image = self.find_image(&config.image)?;
         warnings.extend(check_platform(&config.image, platform, &image.1)?);
         if let Some(run) = &image.1.config {
@@ -91,7 +90,7 @@ impl Engine {
         }
         settle_command(&mut config)?;
         let log_options = log_plan::settle(&mut host.log_config, &self.config.log)?;
-        normalise::host_config(&mut host, &self.settings(), self.abilities().cgroup_v2);
+        normalise::host_config(&mut host, &self.settings(), self.abilities.cgroup_v2);
         self.pin_shared_namespaces(&mut host)?;
         let image_volumes = config
             .volumes
@@ -283,17 +282,6 @@ impl Engine {
         }
         if let Err(error) = self.database.delete_container(id) {
             tracing::warn!(container = id, %error, "left-over row of a failed create");
-        }
-    }
-
-    /// What this host can do, for validation.
-    pub(crate) fn abilities(&self) -> Abilities {
-        Abilities {
-            cpus: i64::try_from(self.cpus).unwrap_or(1),
-            apparmor: self.host.features.apparmor,
-            cgroup_v2: self.host.cgroup.version() == "2",
-            swap: self.host.features.swap_accounting,
-            blkio_weight: self.blkio_weight,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod registry;
 pub mod signals;
 pub mod status;
 
+pub mod abilities;
 pub mod attach;
 pub mod create;
 pub mod detach_keys;
@@ -16,6 +17,7 @@ pub mod disposition;
 pub mod exit;
 pub mod files;
 pub mod image_config;
+pub mod limits;
 pub mod log_plan;
 pub mod mounts;
 pub mod network;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use wharf_api::container::{
-    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats,
-    ThrottlingData,
+    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Pressure,
+    Stall, Stats, ThrottlingData, WharfStats,
 };
-use wharf_runtime::cgroup::{BlockIoEntry, CgroupStats};
+use wharf_runtime::cgroup::{self, BlockIoEntry, CgroupPath, CgroupStats};
 
 use super::network::Mode;
 use super::{Container, Live};
@@ -131,16 +131,48 @@ fn read(live: &Live, own_network: bool, online: u32, memory_total: u64) -> Resul
             current: cgroup.pids.current,
             limit: cgroup.pids.limit,
         },
-        blkio_stats: BlkioStats {
-            io_service_bytes_recursive: entries(&cgroup.block_bytes),
-            io_serviced_recursive: entries(&cgroup.block_ops),
-            ..BlkioStats::default()
-        },
+        blkio_stats: block_io(&cgroup, matches!(live.plan.cgroup.path, CgroupPath::V1(_))),
         cpu_stats: cpu(&cgroup, online),
         memory_stats: memory(&cgroup, memory_total),
         networks,
+        wharf: Some(beyond_docker(&cgroup)),
         ..Stats::default()
     })
+}
+
+fn beyond_docker(cgroup: &CgroupStats) -> WharfStats {
+    let stall = |stall: &cgroup::Stall| Stall {
+        avg10: stall.averages[0],
+        avg60: stall.averages[1],
+        avg300: stall.averages[2],
+        total: stall.total,
+    };
+    let pressure = cgroup.pressure.iter().map(|(name, [some, full])| {
+        let pressure = Pressure {
+            some: stall(some),
+            full: stall(full),
+        };
+        ((*name).to_owned(), pressure)
+    });
+    WharfStats {
+        oom_kills: cgroup.memory.oom_kills,
+        pressure: pressure.collect(),
+    }
+}
+
+/// On v1 Docker shows a list for each counter, empty where the scheduler does not keep it; on v2 only the first two exist.
+fn block_io(cgroup: &CgroupStats, v1: bool) -> BlkioStats {
+    let missing = || v1.then(Vec::new);
+    BlkioStats {
+        io_service_bytes_recursive: entries(&cgroup.block_bytes).or_else(missing),
+        io_serviced_recursive: entries(&cgroup.block_ops).or_else(missing),
+        io_queue_recursive: missing(),
+        io_service_time_recursive: missing(),
+        io_wait_time_recursive: missing(),
+        io_merged_recursive: missing(),
+        io_time_recursive: missing(),
+        sectors_recursive: missing(),
+    }
 }
 
 fn entries(list: &[BlockIoEntry]) -> Option<Vec<BlkioStatEntry>> {

@@ -1,14 +1,12 @@
 //! `POST /containers/{id}/update`: limits and restart policy of a container that exists (moby `daemon/update.go`).
 
-use std::sync::Arc;
-
 use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
-use wharf_runtime::plan::plan_update;
+use wharf_runtime::plan::{CgroupWrite, plan_update};
 use wharf_spec::runtime::LinuxResources;
 
 use super::start::plan_error;
 use super::status::Status;
-use super::{Live, restart_policy, spec, validate};
+use super::{Live, limits, restart_policy, spec};
 use crate::{Engine, Error, Result};
 
 impl Engine {
@@ -20,7 +18,7 @@ impl Engine {
     ) -> Result<UpdateResponse> {
         let container = self.containers.get(name)?;
         let mut wanted = request.0;
-        let mut warnings = validate::resources(&mut wanted, self.abilities(), true)?;
+        let mut warnings = limits::validate(&mut wanted, &self.abilities, true)?;
         restart_policy::validate(&wanted.restart_policy).map_err(Error::invalid)?;
         let context =
             |error: Error| error.context(format!("Cannot update container {}", container.id));
@@ -32,7 +30,10 @@ impl Engine {
         let mut merged = container.record().host_config.clone();
         merge(&mut merged, &wanted).map_err(context)?;
         if let (Some(live), false) = (container.live(), container.status() == Status::Restarting) {
-            self.apply_limits(&live, &merged).await.map_err(context)?;
+            let own = container.record().host_config.clone();
+            self.change_limits(&live, &own, &merged)
+                .await
+                .map_err(context)?;
         }
         container.edit_record(&self.database, |record| record.host_config = merged)?;
         self.tell(&container, "update", &[]);
@@ -42,17 +43,25 @@ impl Engine {
         })
     }
 
-    async fn apply_limits(&self, live: &Arc<Live>, host: &HostConfig) -> Result<()> {
+    /// Applies new limits, or takes all of them back.
+    async fn change_limits(&self, live: &Live, own: &HostConfig, new: &HostConfig) -> Result<()> {
+        let path = live.plan.cgroup.path.clone();
+        let (before, after) = (self.plan_limits(live, own)?, self.plan_limits(live, new)?);
+        crate::blocking(move || {
+            path.write(&after).map_err(|error| {
+                // The refusal is what the client must hear.
+                let _ = path.write(&before);
+                Error::caused("failed to update the limits", error)
+            })
+        })
+        .await
+    }
+
+    fn plan_limits(&self, live: &Live, host: &HostConfig) -> Result<Vec<CgroupWrite>> {
         let mut resources = LinuxResources::default();
         resources.set_devices(None);
         spec::resources::fill(&mut resources, host)?;
-        let path = live.plan.cgroup.path.clone();
-        let writes = plan_update(&path, &resources, &self.host).map_err(plan_error)?;
-        crate::blocking(move || {
-            path.write(&writes)
-                .map_err(|error| Error::caused("write limits", error))
-        })
-        .await
+        plan_update(&live.plan.cgroup.path, &resources, &self.host).map_err(plan_error)
     }
 }
 
@@ -67,6 +76,7 @@ fn merge(own: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
         (&mut own.memory, wanted.memory),
         (&mut own.memory_swap, wanted.memory_swap),
         (&mut own.memory_reservation, wanted.memory_reservation),
+        (&mut own.kernel_memory_tcp, wanted.kernel_memory_tcp),
         (&mut own.cpu_realtime_period, wanted.cpu_realtime_period),
         (&mut own.cpu_realtime_runtime, wanted.cpu_realtime_runtime),
     ];
@@ -86,13 +96,50 @@ fn merge(own: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
             theirs.clone_into(mine);
         }
     }
+    merge_devices(own, wanted);
     if wanted.pids_limit.is_some() {
         own.pids_limit = wanted.pids_limit;
+    }
+    if wanted.memory_swappiness.is_some() {
+        own.memory_swappiness = wanted.memory_swappiness;
+    }
+    if wanted.oom_kill_disable.is_some() {
+        own.oom_kill_disable = wanted.oom_kill_disable;
     }
     if !wanted.restart_policy.name.is_empty() {
         own.restart_policy = wanted.restart_policy.clone();
     }
     Ok(())
+}
+
+/// Limits per block device: a list that is given replaces the one there was.
+fn merge_devices(own: &mut HostConfig, wanted: &HostConfig) {
+    if wanted.blkio_weight_device.is_some() {
+        own.blkio_weight_device
+            .clone_from(&wanted.blkio_weight_device);
+    }
+    for (mine, theirs) in [
+        (
+            &mut own.blkio_device_read_bps,
+            &wanted.blkio_device_read_bps,
+        ),
+        (
+            &mut own.blkio_device_write_bps,
+            &wanted.blkio_device_write_bps,
+        ),
+        (
+            &mut own.blkio_device_read_iops,
+            &wanted.blkio_device_read_iops,
+        ),
+        (
+            &mut own.blkio_device_write_iops,
+            &wanted.blkio_device_write_iops,
+        ),
+    ] {
+        if theirs.is_some() {
+            mine.clone_from(theirs);
+        }
+    }
 }
 
 fn check_conflicts(own: &HostConfig, wanted: &HostConfig) -> Result<()> {

@@ -2,31 +2,15 @@
 
 use wharf_api::container::{Config, HealthConfig, HostConfig};
 
+use super::abilities::Abilities;
 use super::health::OnFailure;
-use super::{mounts, restart_policy, signals};
+use super::{limits, mounts, restart_policy, signals};
 use crate::{Error, Result};
 
-/// Least memory limit.
-const MIN_MEMORY: i64 = 6 * 1024 * 1024;
 /// Longest host name the kernel takes.
 const MAX_HOSTNAME: usize = 64;
 /// Least duration of health checks, nanoseconds.
 const MIN_HEALTH: i64 = 1_000_000;
-
-/// What this host can do, as far as validation asks.
-#[derive(Debug, Clone, Copy)]
-pub struct Abilities {
-    /// Number of CPUs.
-    pub cpus: i64,
-    /// AppArmor is active.
-    pub apparmor: bool,
-    /// cgroup v2.
-    pub cgroup_v2: bool,
-    /// Memory cgroups account swap.
-    pub swap: bool,
-    /// Block devices can be given weights.
-    pub blkio_weight: bool,
-}
 
 /// Checks and cleans the container's own configuration.
 pub fn config(config: &mut Config) -> Result<()> {
@@ -101,7 +85,7 @@ fn health_check(health: &HealthConfig) -> Result<()> {
 }
 
 /// Checks the host configuration; gives warnings. Values that this host cannot honour are taken back, as Docker does.
-pub fn host_config(host: &mut HostConfig, can: Abilities) -> Result<Vec<String>> {
+pub fn host_config(host: &mut HostConfig, can: &Abilities) -> Result<Vec<String>> {
     let restarts = !matches!(host.restart_policy.name.as_str(), "" | "no");
     if host.auto_remove && restarts {
         return Err(Error::invalid(
@@ -110,7 +94,7 @@ pub fn host_config(host: &mut HostConfig, can: Abilities) -> Result<Vec<String>>
     }
     restart_policy::validate(&host.restart_policy).map_err(Error::invalid)?;
     OnFailure::parse(&host.wharf.health_on_failure)?;
-    let mut warnings = resources(host, can, false)?;
+    let mut warnings = limits::validate(host, can, false)?;
     for destination in host.tmpfs.keys() {
         mounts::check_target(destination).map_err(Error::invalid)?;
     }
@@ -226,7 +210,7 @@ fn modes(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn security(host: &HostConfig, can: Abilities) -> Result<()> {
+fn security(host: &HostConfig, can: &Abilities) -> Result<()> {
     for option in host.security_opt.iter().flatten() {
         let (key, value) = option
             .split_once('=')
@@ -258,167 +242,27 @@ fn security(host: &HostConfig, can: Abilities) -> Result<()> {
     Ok(())
 }
 
-/// Checks resource limits. `update`: for a container that exists.
-pub fn resources(host: &mut HostConfig, can: Abilities, update: bool) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
-    memory(host, can, update, &mut warnings)?;
-    cpu(host, can)?;
-    if host.blkio_weight > 0 && !can.blkio_weight {
-        warnings.push("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into());
-        host.blkio_weight = 0;
-    }
-    if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
-        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
-    }
-    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
-        return Err(Error::invalid(
-            "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps",
-        ));
-    }
-    Ok(warnings)
-}
-
-fn memory(
-    host: &mut HostConfig,
-    can: Abilities,
-    update: bool,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    // Docker's CLI sends -1 for "not given".
-    if host.memory_swappiness == Some(-1) {
-        host.memory_swappiness = None;
-    }
-    if host.memory != 0 && host.memory < MIN_MEMORY {
-        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
-    }
-    if host.memory > 0 && host.memory_swap != -1 && !can.swap {
-        warnings.push(
-            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.".into(),
-        );
-        host.memory_swap = -1;
-    }
-    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
-        return Err(Error::invalid(
-            "Minimum memoryswap limit should be larger than memory limit, see usage",
-        ));
-    }
-    if host.memory == 0 && host.memory_swap > 0 && !update {
-        return Err(Error::invalid(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-        ));
-    }
-    if can.cgroup_v2 {
-        discard_v1_memory(host, warnings);
-    }
-    if let Some(swappiness) = host
-        .memory_swappiness
-        .filter(|value| !(0..=100).contains(value))
-    {
-        return Err(Error::invalid(format!(
-            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
-        )));
-    }
-    if host.memory_reservation > 0 && host.memory_reservation < MIN_MEMORY {
-        return Err(Error::invalid("Minimum memory reservation allowed is 6MB"));
-    }
-    if host.memory > 0 && host.memory_reservation > 0 && host.memory < host.memory_reservation {
-        return Err(Error::invalid(
-            "Minimum memory limit can not be less than memory reservation limit, see usage",
-        ));
-    }
-    if host.oom_kill_disable == Some(true) && host.memory == 0 {
-        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
-    }
-    Ok(())
-}
-
-fn discard_v1_memory(host: &mut HostConfig, warnings: &mut Vec<String>) {
-    if host.memory_swappiness.take().is_some() {
-        warnings.push("Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.".into());
-    }
-    if host.oom_kill_disable.take() == Some(true) {
-        warnings
-            .push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
-    }
-}
-
-fn cpu(host: &mut HostConfig, can: Abilities) -> Result<()> {
-    if host.nano_cpus > 0 && host.cpu_period > 0 {
-        return Err(Error::invalid(
-            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
-        ));
-    }
-    if host.nano_cpus > 0 && host.cpu_quota > 0 {
-        return Err(Error::invalid(
-            "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
-        ));
-    }
-    if host.nano_cpus != 0 && !(0..=can.cpus * 1_000_000_000).contains(&host.nano_cpus) {
-        return Err(Error::invalid(format!(
-            "range of CPUs is from 0.01 to {0}.00, as there are only {0} CPUs available",
-            can.cpus
-        )));
-    }
-    if host.cpu_shares < 0 {
-        return Err(Error::invalid(format!(
-            "invalid CPU shares ({}): value must be a positive integer",
-            host.cpu_shares
-        )));
-    }
-    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
-        return Err(Error::invalid(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-        ));
-    }
-    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
-        return Err(Error::invalid(
-            "CPU cfs quota can not be less than 1ms (i.e. 1000)",
-        ));
-    }
-    cpuset(&host.cpuset_cpus, can.cpus)
-}
-
-fn cpuset(text: &str, cpus: i64) -> Result<()> {
-    let invalid = || {
-        Error::invalid(format!(
-            "Invalid value {text} for cpuset cpus: invalid format: {text}"
-        ))
-    };
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (i64, i64) = (
-            first.trim().parse().map_err(|_| invalid())?,
-            last.trim().parse().map_err(|_| invalid())?,
-        );
-        if first > last {
-            return Err(invalid());
-        }
-        if last >= cpus {
-            return Err(Error::invalid(format!(
-                "Requested CPUs are not available - requested {text}, available: 0-{}",
-                cpus - 1
-            )));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CAN: Abilities = Abilities {
-        cpus: 2,
-        apparmor: false,
-        cgroup_v2: false,
-        swap: true,
-        blkio_weight: true,
-    };
+    fn can() -> Abilities {
+        Abilities {
+            cpus: 2,
+            memory: true,
+            swap: true,
+            cpu_quota: true,
+            cpuset: true,
+            cpu_list: "0-1".into(),
+            memory_nodes: "0".into(),
+            ..Abilities::default()
+        }
+    }
 
     fn refused(edit: impl FnOnce(&mut HostConfig)) -> String {
         let mut host = HostConfig::default();
         edit(&mut host);
-        host_config(&mut host, CAN).map_or_else(|error| error.to_string(), |_| "accepted".into())
+        host_config(&mut host, &can()).map_or_else(|error| error.to_string(), |_| "accepted".into())
     }
 
     #[test]
@@ -458,7 +302,7 @@ mod tests {
             }),
             "can't create 'AutoRemove' container with restart policy"
         );
-        assert_eq!(refused(|host| host.memory = MIN_MEMORY), "accepted");
+        assert_eq!(refused(|host| host.memory = 6 << 20), "accepted");
     }
 
     #[test]

@@ -81,16 +81,15 @@ impl Engine {
     }
 
     fn fill_abilities(&self, info: &mut Info) {
-        let has = |controller: &str| self.host.cgroup.has(controller);
-        let v1 = self.host.cgroup.version() == "1";
-        info.memory_limit = has("memory");
-        info.swap_limit = self.host.features.swap_accounting;
-        info.cpu_cfs_period = has("cpu");
-        info.cpu_cfs_quota = has("cpu");
-        info.cpu_shares = has("cpu");
-        info.cpu_set = has("cpuset");
-        info.pids_limit = has("pids");
-        info.oom_kill_disable = v1 && has("memory");
+        let can = &self.abilities;
+        info.memory_limit = can.memory;
+        info.swap_limit = can.swap;
+        info.cpu_cfs_period = can.cpu_quota;
+        info.cpu_cfs_quota = can.cpu_quota;
+        info.cpu_shares = can.cpu_shares;
+        info.cpu_set = can.cpuset;
+        info.pids_limit = can.pids;
+        info.oom_kill_disable = can.oom_kill_disable;
         info.ipv4_forwarding = is_on("/proc/sys/net/ipv4/ip_forward");
         info.warnings = Some(warnings(info));
         info.bridge_nf_iptables = Some(is_on("/proc/sys/net/bridge/bridge-nf-call-iptables"));

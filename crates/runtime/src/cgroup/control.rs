@@ -70,8 +70,50 @@ impl CgroupPath {
     }
 
     /// Applies values to a running container (`docker update`).
+    ///
+    /// Some are valid only together: memory may not exceed memory plus swap, a quota not what the period allows. What is refused
+    /// as invalid (or, on v1, busy) is tried again once the others are in force.
     pub fn write(&self, writes: &[CgroupWrite]) -> Result<(), CgroupError> {
-        writes.iter().try_for_each(write_value)
+        let mut refused = Vec::new();
+        for write in writes {
+            match write_value(write) {
+                Err(CgroupError::Write { source, .. })
+                    if source.raw_os_error() == Some(libc::EINVAL) =>
+                {
+                    refused.push(write);
+                }
+                done => done?,
+            }
+        }
+        // Each value was refused once at most because of one that came later.
+        refused.into_iter().rev().try_for_each(write_value)
+    }
+
+    /// Gives the groups above this one realtime scheduling time, without which none below can have any (v1,
+    /// `sched-rt-group.rst`). Microseconds. Groups that have enough already keep it.
+    pub fn grant_realtime(&self, period: i64, runtime: i64) -> Result<(), CgroupError> {
+        let CgroupPath::V1(dirs) = self else {
+            return Ok(());
+        };
+        let Some(cpu) = dirs
+            .iter()
+            .find(|d| d.controllers.iter().any(|c| c == "cpu"))
+        else {
+            return Ok(());
+        };
+        let below = |d: &&Path| d.starts_with(&cpu.mount) && *d != cpu.mount;
+        let mut ancestors: Vec<&Path> = cpu.dir.ancestors().skip(1).take_while(below).collect();
+        ancestors.reverse();
+        for dir in ancestors {
+            make_dirs(dir)?;
+            if period != 0 {
+                write_file(&dir.join("cpu.rt_period_us"), &period.to_string())?;
+            }
+            if runtime != 0 {
+                write_file(&dir.join("cpu.rt_runtime_us"), &runtime.to_string())?;
+            }
+        }
+        Ok(())
     }
 
     /// Host pids of all processes, those of nested groups included, ascending.

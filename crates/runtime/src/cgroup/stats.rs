@@ -6,7 +6,7 @@ use super::control::read;
 use super::{CgroupError, CgroupPath};
 
 /// One reading of everything `docker stats` shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CgroupStats {
     /// CPU time and throttling.
     pub cpu: CpuStats,
@@ -18,6 +18,17 @@ pub struct CgroupStats {
     pub block_bytes: Vec<BlockIoEntry>,
     /// Requests, per device and operation.
     pub block_ops: Vec<BlockIoEntry>,
+    /// Pressure stall information by resource (`cpu`, `memory`, `io`), where the kernel keeps it: `[some, full]`.
+    pub pressure: Vec<(&'static str, [Stall; 2])>,
+}
+
+/// One line of a pressure file, Linux `Documentation/accounting/psi.rst`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Stall {
+    /// Percent of the last 10, 60 and 300 seconds.
+    pub averages: [f64; 3],
+    /// Microseconds in all.
+    pub total: u64,
 }
 
 /// CPU use. Times are nanoseconds.
@@ -97,6 +108,7 @@ impl CgroupPath {
                     .dir("blkio")
                     .map(|d| v1_block(d, "io_serviced"))
                     .unwrap_or_default(),
+                pressure: Vec::new(),
             },
             CgroupPath::V2(dir) => {
                 let (block_bytes, block_ops) = parse_io_stat(&read_or_empty(&dir.join("io.stat")));
@@ -108,6 +120,7 @@ impl CgroupPath {
                     pids: pids(dir),
                     block_bytes,
                     block_ops,
+                    pressure: pressure(dir),
                 }
             }
         })
@@ -211,10 +224,36 @@ fn v2_memory(dir: &Path) -> MemoryStats {
         usage: read_number(&dir.join("memory.current")),
         max_usage: read_number(&dir.join("memory.peak")),
         limit: read_number(&dir.join("memory.max")),
-        failcnt: value_of(&events, "max"),
+        failcnt: value_of(&events, "oom"),
         oom_kills: value_of(&events, "oom_kill"),
         stats: parse_pairs(&read_or_empty(&dir.join("memory.stat"))),
     }
+}
+
+/// The kernel may be built or booted without (`psi=0`): then the files are missing or cannot be read.
+fn pressure(dir: &Path) -> Vec<(&'static str, [Stall; 2])> {
+    ["cpu", "memory", "io"]
+        .into_iter()
+        .map(|name| (name, read_or_empty(&dir.join(format!("{name}.pressure")))))
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| (name, parse_pressure(&text)))
+        .collect()
+}
+
+/// Lines of `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and `full …`.
+fn parse_pressure(text: &str) -> [Stall; 2] {
+    ["some", "full"].map(|kind| {
+        let line = text.lines().find_map(|l| l.strip_prefix(kind));
+        let value = |key: &str| {
+            let mut words = line.unwrap_or_default().split_whitespace();
+            words.find_map(|w| w.strip_prefix(key)?.strip_prefix('='))
+        };
+        let average = |key| value(key).and_then(|v| v.parse().ok()).unwrap_or(0.0);
+        Stall {
+            averages: ["avg10", "avg60", "avg300"].map(average),
+            total: value("total").and_then(|v| v.parse().ok()).unwrap_or(0),
+        }
+    })
 }
 
 fn pids(dir: &Path) -> PidsStats {
@@ -315,6 +354,15 @@ mod tests {
         let (bytes, ops) = parse_io_stat("8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n");
         assert_eq!(bytes, [entry("read", 1), entry("write", 2)]);
         assert_eq!(ops, [entry("read", 3), entry("write", 4)]);
+    }
+
+    #[test]
+    fn pressure_has_two_lines() {
+        let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        let [some, full] = parse_pressure(text);
+        assert_eq!((some.averages, some.total), ([1.5, 0.25, 0.0], 42));
+        assert_eq!(full.total, 7);
+        assert_eq!(parse_pressure("")[0], Stall::default());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Noticing that the kernel killed for memory.
 //!
 //! v1 signals an eventfd registered with `memory.oom_control` (kernel: cgroup-v1/memory.rst, section 10); v2 wakes whoever polls
-//! `memory.events` (cgroup-v2.rst). Both only say that something happened; the counter of kills says what. Watched only for containers
-//! with a memory limit; for others the counter is read when something of theirs was killed.
+//! `memory.events` (cgroup-v2.rst). Both only say that something happened; the counter of kills says what. Watched for every container:
+//! a limit may come later (`docker update`), or be that of a group above.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -26,22 +26,15 @@ pub struct OomWatch {
 }
 
 impl OomWatch {
-    /// Begins to watch. Without a limit, or where the kernel offers no notice, kills are found by [`OomWatch::news`] alone.
+    /// Begins to watch. Where the kernel offers no notice, kills are found by [`OomWatch::news`] alone.
     pub fn new(plan: &CgroupPlan, poll: &Poll) -> OomWatch {
         let group = plan.path.clone();
-        let limited = plan.writes.iter().any(|write| {
-            let name = write.file.file_name().unwrap_or_default();
-            name == "memory.limit_in_bytes" || name == "memory.max"
+        let notice = group.dir("memory").and_then(|dir| match group {
+            CgroupPath::V1(_) => register_v1(dir).ok().map(|fd| (fd, EventFlags::IN)),
+            CgroupPath::V2(_) => File::open(dir.join("memory.events"))
+                .ok()
+                .map(|file| (file.into(), EventFlags::PRI)),
         });
-        let notice = group
-            .dir("memory")
-            .filter(|_| limited)
-            .and_then(|dir| match group {
-                CgroupPath::V1(_) => register_v1(dir).ok().map(|fd| (fd, EventFlags::IN)),
-                CgroupPath::V2(_) => File::open(dir.join("memory.events"))
-                    .ok()
-                    .map(|file| (file.into(), EventFlags::PRI)),
-            });
         let source = notice.map(|(fd, flags)| {
             let mut source = Source::new(fd, Token::Oom);
             source.watch(poll, Some(flags));

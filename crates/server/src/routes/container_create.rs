@@ -90,6 +90,8 @@ fn age_host_config(host: &mut HostConfig, version: ApiVersion) {
     }
     if version.before(42) {
         host.console_size = [0, 0];
+    } else {
+        host.kernel_memory = 0;
     }
     if version.before(43) {
         host.annotations.clear();

@@ -36,6 +36,7 @@ fn memory(host: &HostConfig) -> Result<Option<LinuxMemory>> {
     let positive = |value: i64| (value > 0).then_some(value);
     memory.set_limit(positive(host.memory));
     memory.set_reservation(positive(host.memory_reservation));
+    memory.set_kernel_tcp(positive(host.kernel_memory_tcp));
     memory.set_swap(
         (host.memory_swap != 0 && (host.memory_swap > 0 || host.memory > 0))
             .then_some(host.memory_swap),
