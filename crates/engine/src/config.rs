@@ -48,6 +48,8 @@ pub struct EngineConfig {
     pub dns_search: Vec<String>,
     /// Resolver options likewise.
     pub dns_options: Vec<String>,
+    /// File that containers' `resolv.conf` is made from where they ask name servers by themselves; empty is the host's.
+    pub resolv_conf: String,
     /// What `host-gateway` stands for in `--add-host`; `None` is the default bridge's address.
     pub host_gateway: Vec<String>,
     /// Experimental features are on.
@@ -170,6 +172,7 @@ impl EngineConfig {
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),
+            resolv_conf: String::new(),
             host_gateway: Vec::new(),
             experimental: false,
         }

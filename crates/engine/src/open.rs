@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use wharf_network::{Endpoint, NetworkConfig, NetworkManager};
+use wharf_network::{Endpoint, NetdConfig, NetworkConfig, NetworkManager};
 use wharf_runtime::client::Spawner;
 use wharf_runtime::host::HostFacts;
 use wharf_store::{Store, StoreConfig};
@@ -34,6 +34,10 @@ impl Engine {
         let rows: Vec<Row> = database.load_containers()?;
         let spawner = Spawner::start(&config.binary);
         let store = open_store(config.data_root.clone());
+        config.network.netd = Some(NetdConfig {
+            socket: config.exec_root.join("netd.sock"),
+            program: Some(config.binary.clone()),
+        });
         let network = open_network(
             config.network.clone(),
             database.clone(),

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use crate::error::NetworkError;
 use crate::record::Protocol;
 
-pub(crate) use nftables::Nftables;
+pub(crate) use nftables::{Attributes, Nftables};
 
 /// What the firewall knows of a bridge network.
 #[derive(Debug, Clone, PartialEq, Eq)]

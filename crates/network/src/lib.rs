@@ -9,14 +9,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bridge;
+mod dns;
 mod error;
 mod firewall;
+mod forward;
 mod host;
 mod ipam;
 mod link;
 mod manager;
 mod name;
 mod namespace;
+pub mod netd;
 mod netlink;
 mod networks;
 mod option;
@@ -25,9 +28,11 @@ mod predefined;
 mod record;
 mod user_defined;
 
+pub use dns::socket::ResolverSockets;
 pub use error::{ErrorKind, NetworkError};
 pub use manager::NetworkManager;
+pub use netd::protocol::{Resolving, ResolvingEndpoint};
 pub use record::{
-    Endpoint, EndpointRequest, IpamRecord, NetworkConfig, NetworkRecord, NewNetwork, PortMapping,
-    PortRequest, Protocol, Sandbox, SubnetRecord,
+    Endpoint, EndpointRequest, IpamRecord, NetdConfig, NetworkConfig, NetworkRecord, NewNetwork,
+    PortMapping, PortRequest, Protocol, Sandbox, SubnetRecord,
 };

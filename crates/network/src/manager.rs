@@ -1,17 +1,24 @@
 //! Owns the host side of all networks.
 
+use std::os::fd::BorrowedFd;
+
 use parking_lot::Mutex;
 
 use crate::bridge::{Attachment, Interface};
+use crate::dns::socket::ResolverSockets;
 use crate::error::{NetworkError, Step};
 use crate::firewall::{Change, Firewall, Nftables};
 use crate::host;
 use crate::ipam::SubnetSource;
 use crate::link::{delete_link, routes};
 use crate::namespace::{self, Namespace, NamespacePool};
+use crate::netd::client::{self, Netd};
+use crate::netd::protocol::Resolving;
 use crate::netlink::Connection;
 use crate::networks::{Network, Networks, sources};
-use crate::record::{Endpoint, EndpointRequest, NetworkConfig, NetworkRecord, NewNetwork, Sandbox};
+use crate::record::{
+    Endpoint, EndpointRequest, NetworkConfig, NetworkRecord, NewNetwork, Sandbox, is_predefined,
+};
 use crate::user_defined;
 
 /// Owns the host side of all networks. Works in the network namespace of the thread that opened it.
@@ -28,6 +35,7 @@ pub struct NetworkManager {
     sources: Vec<SubnetSource>,
     /// Held while a network is created or removed, so that these come one after the other.
     changing: Mutex<()>,
+    netd: Option<Netd>,
 }
 
 impl NetworkManager {
@@ -43,6 +51,10 @@ impl NetworkManager {
         let mut networks = Networks::plan(&config, known, &mut host)?;
         networks.ensure_bridges(&config, &mut host)?;
         networks.adopt(in_use);
+        let netd = config.netd.as_ref().map(|netd| {
+            let starter = client::starter(netd.program.clone());
+            Netd::open(netd.socket.clone(), starter)
+        });
         let firewall = if config.no_firewall {
             None
         } else {
@@ -56,7 +68,59 @@ impl NetworkManager {
             with_pairs,
             sources: sources(&config)?,
             changing: Mutex::new(()),
+            netd,
         })
+    }
+
+    /// Has a container's names resolved from now on: with the sockets it was attached with, or with those it has.
+    pub fn resolve(
+        &self,
+        container: Resolving,
+        sockets: Option<ResolverSockets>,
+    ) -> Result<(), NetworkError> {
+        match &self.netd {
+            Some(netd) => netd.resolve(container, sockets),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a container has a name server.
+    pub fn has_resolver(&self, container_id: &str) -> bool {
+        let netd = self.netd.as_ref();
+        netd.is_some_and(|netd| netd.has_resolver(container_id))
+    }
+
+    /// Lets names and ports end with a container's process, also while no daemon runs.
+    pub fn watch(
+        &self,
+        container_id: &str,
+        endpoints: &[Endpoint],
+        pidfd: BorrowedFd<'_>,
+    ) -> Result<(), NetworkError> {
+        let Some(netd) = &self.netd else {
+            return Ok(());
+        };
+        let ids = endpoints
+            .iter()
+            .map(|endpoint| endpoint.endpoint_id.clone());
+        netd.watch(container_id, ids.collect(), pidfd)
+    }
+
+    /// Ends a container's name server. When this returns, nobody is told its addresses any more.
+    pub fn forget(&self, container_id: &str) {
+        if let Some(netd) = &self.netd {
+            netd.forget(&[container_id.to_owned()]);
+        }
+    }
+
+    /// After a start: ends what an earlier daemon left of containers that are not in `living`.
+    pub fn forget_others(&self, living: &[String]) {
+        let Some(netd) = &self.netd else {
+            return;
+        };
+        let mut gone = netd.resolving();
+        gone.retain(|id| !living.contains(id));
+        netd.forget(&gone);
     }
 
     /// All networks, predefined first. After [`NetworkManager::open`] the caller stores those it did not know.
@@ -136,6 +200,7 @@ impl NetworkManager {
             Ok(netns) => Ok(Sandbox {
                 netns,
                 endpoints: vec![endpoint],
+                resolver: None,
             }),
             Err(error) => {
                 self.release(&endpoint);
@@ -176,10 +241,20 @@ impl NetworkManager {
             for request in requests {
                 endpoints.push(self.join(&mut namespace, request, endpoints.len())?);
             }
-            finish(namespace)
+            let has_dns = |endpoint: &Endpoint| !is_predefined(&endpoint.network_name);
+            let resolver = if self.netd.is_some() && endpoints.iter().any(has_dns) {
+                Some(ResolverSockets::open(namespace.descriptor())?)
+            } else {
+                None
+            };
+            Ok((finish(namespace)?, resolver))
         };
         match attach_all() {
-            Ok(netns) => Ok(Sandbox { netns, endpoints }),
+            Ok((netns, resolver)) => Ok(Sandbox {
+                netns,
+                endpoints,
+                resolver,
+            }),
             Err(error) => {
                 endpoints.iter().for_each(|endpoint| self.release(endpoint));
                 Err(error)

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread;
@@ -70,6 +70,11 @@ impl Namespace {
             self.host.as_fd(),
             &format!("eth{number}"),
         )?)
+    }
+
+    /// The namespace itself.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
     }
 
     /// The finished namespace. Interfaces that the container makes itself have the kernel's defaults again.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::dns::socket::ResolverSockets;
 
 /// Daemon-wide settings (dockerd's flags of the same names).
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,17 @@ pub struct NetworkConfig {
     pub no_firewall: bool,
     /// `--default-address-pool`: base network (CIDR) and size of the subnets cut from it; Docker's own list when empty.
     pub default_address_pools: Vec<(String, u8)>,
+    /// Where netd is and what to start it from. Without it there is no DNS and ports are served by translation alone.
+    pub netd: Option<NetdConfig>,
+}
+
+/// See [`crate::netd`].
+#[derive(Debug, Clone)]
+pub struct NetdConfig {
+    /// Path of its socket.
+    pub socket: PathBuf,
+    /// The program, started with the argument `netd`; none is a thread of this process.
+    pub program: Option<PathBuf>,
 }
 
 /// A network, as stored and as inspected.
@@ -274,4 +288,6 @@ pub struct Sandbox {
     pub netns: OwnedFd,
     /// Attachments, in the order asked for.
     pub endpoints: Vec<Endpoint>,
+    /// Sockets of its name server, when it is on a network with DNS. To be given to [`crate::NetworkManager::resolve`].
+    pub resolver: Option<ResolverSockets>,
 }

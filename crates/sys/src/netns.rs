@@ -33,6 +33,20 @@ pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     )?)
 }
 
+/// The network namespace a socket lives in. Needs `CAP_NET_ADMIN`.
+pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use std::os::fd::{AsRawFd, FromRawFd};
+    /// `SIOCGSKNS`, Linux 4.10.
+    const GET_NAMESPACE: libc::c_ulong = 0x894c;
+    // SAFETY: the request takes no argument and answers with a new descriptor or an error.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), GET_NAMESPACE as libc::Ioctl) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Brings up the loopback interface of the calling thread's network namespace.
 pub fn loopback_up() -> io::Result<()> {
     use std::os::fd::AsRawFd;

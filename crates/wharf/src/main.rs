@@ -29,5 +29,6 @@ fn main() -> ExitCode {
             wharf_server::daemon::main("wharf daemon", args.into_iter().skip(1))
         }
         Role::Spawner => wharf_runtime::spawner::main(),
+        Role::Netd => wharf_network::netd::main(),
     }
 }

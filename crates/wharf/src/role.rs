@@ -19,6 +19,8 @@ pub enum Role {
     DetachedDaemon,
     /// The process that forks monitors, invoked as `wharf spawner` by the daemon.
     Spawner,
+    /// The process that serves names and ports of containers, invoked as `wharf netd` by the daemon.
+    Netd,
 }
 
 impl Role {
@@ -35,6 +37,7 @@ impl Role {
             Some("daemon") => Role::Daemon,
             Some(wharf_cli::autostart::DETACHED_DAEMON) => Role::DetachedDaemon,
             Some("spawner") => Role::Spawner,
+            Some("netd") => Role::Netd,
             _ => Role::Cli { name: "wharf" },
         }
     }
@@ -53,6 +56,7 @@ mod tests {
             ("wharf", Some("run"), wharf),
             ("/usr/bin/wharf", Some("daemon"), Role::Daemon),
             ("wharf", Some("spawner"), Role::Spawner),
+            ("wharf", Some("netd"), Role::Netd),
             ("/usr/local/bin/docker", Some("daemon"), docker),
             ("docker", None, docker),
             ("dockerd", Some("-H"), Role::Dockerd),

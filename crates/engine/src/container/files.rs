@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 
 use wharf_api::container::{Config, HostConfig};
 
-use crate::EngineConfig;
-
 /// Host paths of the three files.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -91,140 +89,9 @@ fn append_extra_hosts(text: &mut String, host: &HostConfig, gateway: Option<IpAd
     }
 }
 
-/// Name servers used when the host names none that a container can reach (moby `libnetwork/internal/resolvconf`).
-const FALLBACK: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
-
-/// `/etc/resolv.conf`: the host's without loopback name servers, with what the user or the daemon chose instead.
-/// `host_text`: the host's file. `keep_loopback`: with the host's own network.
-pub fn resolv_conf(
-    host_text: &str,
-    host: &HostConfig,
-    engine: &EngineConfig,
-    keep_loopback: bool,
-) -> String {
-    let lists = Lists::parse(host_text);
-    let choose = |own: Option<&Vec<String>>, daemon: &Vec<String>, hosts: Vec<String>| match own {
-        Some(own) if !own.is_empty() => own.clone(),
-        _ if !daemon.is_empty() => daemon.clone(),
-        _ => hosts,
-    };
-    let chosen = choose(host.dns.as_ref(), &engine.dns, Vec::new());
-    let servers = if chosen.is_empty() {
-        usable(lists.servers, keep_loopback)
-    } else {
-        chosen
-    };
-    let mut search = choose(host.dns_search.as_ref(), &engine.dns_search, lists.search);
-    // `--dns-search .` asks for no search domain at all.
-    if search == ["."] {
-        search.clear();
-    }
-    let options = choose(
-        host.dns_options.as_ref(),
-        &engine.dns_options,
-        lists.options,
-    );
-    let mut text = String::new();
-    for server in servers {
-        text.push_str(&format!("nameserver {server}\n"));
-    }
-    if !search.is_empty() {
-        text.push_str(&format!("search {}\n", search.join(" ")));
-    }
-    if !options.is_empty() {
-        text.push_str(&format!("options {}\n", options.join(" ")));
-    }
-    text
-}
-
-fn usable(servers: Vec<String>, keep_loopback: bool) -> Vec<String> {
-    if keep_loopback {
-        return servers;
-    }
-    let reachable: Vec<String> = servers
-        .into_iter()
-        .filter(|server| {
-            let address = server.split('%').next().unwrap_or(server);
-            !address
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
-        })
-        .collect();
-    if reachable.is_empty() {
-        FALLBACK.map(str::to_owned).into()
-    } else {
-        reachable
-    }
-}
-
-#[derive(Default)]
-struct Lists {
-    servers: Vec<String>,
-    search: Vec<String>,
-    options: Vec<String>,
-}
-
-impl Lists {
-    fn parse(text: &str) -> Lists {
-        let mut lists = Lists::default();
-        for line in text.lines() {
-            let mut words = line.split_whitespace();
-            let keyword = words.next();
-            let rest = words.map(str::to_owned);
-            match keyword {
-                Some("nameserver") => lists.servers.extend(rest.take(1)),
-                Some("search" | "domain") => lists.search = rest.collect(),
-                Some("options") => lists.options.extend(rest),
-                _ => {}
-            }
-        }
-        lists
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_name_servers_are_left_out() {
-        let engine = EngineConfig::new("/d".into(), "/e".into(), "/b".into());
-        let host = HostConfig::default();
-        let text = "# x\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a b\noptions edns0\n";
-        let expected = "nameserver 10.0.0.1\nsearch a b\noptions edns0\n";
-        assert_eq!(resolv_conf(text, &host, &engine, false), expected);
-        assert_eq!(
-            resolv_conf("nameserver ::1\n", &host, &engine, false),
-            "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
-        );
-        assert_eq!(
-            resolv_conf("nameserver ::1\n", &host, &engine, true),
-            "nameserver ::1\n"
-        );
-    }
-
-    #[test]
-    fn the_users_choice_wins() {
-        let mut engine = EngineConfig::new("/d".into(), "/e".into(), "/b".into());
-        engine.dns = vec!["9.9.9.9".into()];
-        let text = "nameserver 10.0.0.1\nsearch a\n";
-        let host = HostConfig {
-            dns_search: Some(vec![".".into()]),
-            ..HostConfig::default()
-        };
-        assert_eq!(
-            resolv_conf(text, &host, &engine, false),
-            "nameserver 9.9.9.9\n"
-        );
-        let host = HostConfig {
-            dns: Some(vec!["1.1.1.1".into()]),
-            ..HostConfig::default()
-        };
-        assert_eq!(
-            resolv_conf(text, &host, &engine, false),
-            "nameserver 1.1.1.1\nsearch a\n"
-        );
-    }
 
     #[test]
     fn hosts_name_the_container_and_extra_hosts() {

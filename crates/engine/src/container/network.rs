@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use wharf_api::container::{HostConfig, NetworkSettings, PortBinding, PortMap};
 use wharf_api::network::{EndpointSettings, NetworkingConfig};
-use wharf_network::{Endpoint, EndpointRequest, NetworkManager, PortRequest, Protocol};
+use wharf_network::{
+    Endpoint, EndpointRequest, NetworkManager, PortRequest, Protocol, ResolverSockets,
+};
 
 use super::record::{Record, State};
 use crate::{Engine, Error, Result, ids};
@@ -74,6 +76,8 @@ pub struct Attached {
     pub endpoints: Vec<Endpoint>,
     /// 64 hex.
     pub sandbox_id: String,
+    /// Sockets of its name server, on networks with DNS.
+    pub resolver: Option<ResolverSockets>,
 }
 
 /// Connects a container. Blocking.
@@ -85,6 +89,7 @@ pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
             netns: None,
             endpoints: vec![manager.host_endpoint()?],
             sandbox_id,
+            resolver: None,
         }),
         Mode::None => {
             let sandbox = manager.isolated()?;
@@ -92,6 +97,7 @@ pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
                 netns: Some(sandbox.netns),
                 endpoints: sandbox.endpoints,
                 sandbox_id,
+                resolver: None,
             })
         }
         Mode::Networks => {
@@ -103,6 +109,7 @@ pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
                 netns: Some(sandbox.netns),
                 endpoints: sandbox.endpoints,
                 sandbox_id,
+                resolver: sandbox.resolver,
             })
         }
     }
@@ -289,7 +296,7 @@ fn fill(settings: &mut EndpointSettings, endpoint: &Endpoint, record: &Record) {
 }
 
 /// Names other containers may use: the container's, its aliases, short id and host name, each once.
-fn dns_names(settings: &EndpointSettings, record: &Record) -> Vec<String> {
+pub(crate) fn dns_names(settings: &EndpointSettings, record: &Record) -> Vec<String> {
     let mut names = vec![record.name.clone()];
     names.extend(settings.aliases.iter().flatten().cloned());
     names.push(ids::short(&record.id).to_owned());
@@ -339,6 +346,8 @@ impl Engine {
 
     /// Gives a run's addresses back and tells of it. Blocking.
     pub(crate) fn release_network(&self, container: &str, endpoints: &[Endpoint]) {
+        // Nobody is told an address that may be another's a moment later.
+        self.network.forget(container);
         for endpoint in endpoints {
             self.network.release(endpoint);
         }

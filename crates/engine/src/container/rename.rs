@@ -30,6 +30,7 @@ impl Engine {
             return Err(error);
         }
         self.containers.release(&old_name);
+        self.refresh_names_of(&container).await;
         self.tell(
             &container,
             "rename",

@@ -1,6 +1,7 @@
 //! After a restart of the daemon: which containers still run, which ended meanwhile, which have to be started.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,6 +33,12 @@ impl Engine {
         for container in &found {
             self.take_over(container).await;
         }
+        let living: Vec<String> = found
+            .iter()
+            .filter(|container| container.status().is_running())
+            .map(|container| container.id.clone())
+            .collect();
+        self.network.forget_others(&living);
         self.start_those_that_should_run(&found);
         self.remove_those_that_should_be_gone(&found);
         Ok(())
@@ -64,6 +71,14 @@ impl Engine {
                     ended,
                 });
                 drop(container.set_live(live.clone()));
+                self.refresh_names_of(container).await;
+                let endpoints = container.state().endpoints;
+                if let Err(error) =
+                    self.network
+                        .watch(&container.id, &endpoints, live.pidfd.as_fd())
+                {
+                    tracing::warn!(container = container.id, %error, "end of the process is not watched");
+                }
                 self.watch(container, live, events);
                 tracing::info!(container = container.id, pid = started.pid, "found running");
                 return Ok(());

@@ -1,5 +1,6 @@
 //! Starting a container: three plans made side by side, one message to the spawner, one back.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -78,6 +79,7 @@ impl Engine {
             netns,
             endpoints,
             sandbox_id,
+            resolver: _,
         } = prepared.attached;
         container.attached().await;
         match self
@@ -115,9 +117,13 @@ impl Engine {
             .handle()
             .ok_or_else(|| Error::new(Kind::Unavailable, "the daemon is shutting down"))?;
         crate::blocking(move || {
-            let attached = network::attach(&engine.network, &record)?;
+            let mut attached = network::attach(&engine.network, &record)?;
             engine.tell_attachments("connect", &record.id, &attached.endpoints);
-            match engine.plan_start(&record, &attached) {
+            let resolver = attached.resolver.take();
+            let planned = engine
+                .resolve_names(&record, &attached.endpoints, resolver)
+                .and_then(|()| engine.plan_start(&record, &attached));
+            match planned {
                 Ok(plan) => Ok(Prepared { plan, attached }),
                 Err(error) => {
                     engine.release_network(&record.id, &attached.endpoints);
@@ -220,7 +226,6 @@ impl Engine {
             .iter()
             .filter_map(|endpoint| endpoint.address)
             .collect();
-        let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let texts = [
             (&files.hostname, files::hostname(&record.config)),
             (
@@ -235,7 +240,7 @@ impl Engine {
             ),
             (
                 &files.resolv_conf,
-                files::resolv_conf(&resolv, &record.host_config, &self.config, host_network),
+                self.resolv_conf(record, super::dns::kind(record, &attached.endpoints)),
             ),
         ];
         for (path, text) in texts {
@@ -281,7 +286,7 @@ impl Engine {
     }
 
     /// What `host-gateway` stands for.
-    fn host_gateway(&self) -> Option<std::net::IpAddr> {
+    pub(crate) fn host_gateway(&self) -> Option<std::net::IpAddr> {
         if let Some(address) = self
             .config
             .host_gateway
@@ -353,6 +358,12 @@ impl Engine {
             sandbox_id,
         } = begun;
         let latecomers = container.set_live(live.clone());
+        let watched = self
+            .network
+            .watch(&container.id, &endpoints, live.pidfd.as_fd());
+        if let Err(error) = watched {
+            tracing::warn!(container = container.id, %error, "end of the process is not watched");
+        }
         container.set_manually_restarted(false);
         let recorded = container.take(&self.database, Change::Started, |state: &mut State| {
             state.pid = live.pid;

@@ -10,6 +10,7 @@ use crate::error::{NetworkError, Step};
 use crate::netlink::{Connection, NetlinkError};
 
 use super::{Change, Firewall};
+pub(crate) use attribute::Attributes;
 use command::Command;
 
 /// Transactions with hundreds of ports fit into this.

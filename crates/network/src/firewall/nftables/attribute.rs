@@ -5,37 +5,37 @@ const HEADER_LEN: usize = 4;
 
 /// A sequence of attributes under construction.
 #[derive(Debug, Default)]
-pub(super) struct Attributes {
+pub(crate) struct Attributes {
     bytes: Vec<u8>,
 }
 
 impl Attributes {
-    pub(super) fn new() -> Attributes {
+    pub(crate) fn new() -> Attributes {
         Attributes::default()
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    pub(super) fn u32(&mut self, kind: u16, value: u32) -> &mut Attributes {
+    pub(crate) fn u32(&mut self, kind: u16, value: u32) -> &mut Attributes {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    pub(super) fn text(&mut self, kind: u16, value: &str) -> &mut Attributes {
+    pub(crate) fn text(&mut self, kind: u16, value: &str) -> &mut Attributes {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.bytes(kind, &bytes)
     }
 
-    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Attributes {
+    pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Attributes {
         self.begin(value.len(), kind);
         self.bytes.extend_from_slice(value);
         self.pad()
     }
 
     /// An attribute that holds attributes.
-    pub(super) fn nest(
+    pub(crate) fn nest(
         &mut self,
         kind: u16,
         fill: impl FnOnce(&mut Attributes),
