@@ -24,6 +24,7 @@ pub mod images;
 pub mod info;
 pub mod logs;
 pub mod networks;
+mod registry;
 pub mod state;
 pub mod volumes;
 
@@ -36,6 +37,7 @@ use std::sync::{Arc, Weak};
 
 use wharf_api::error::Kind;
 use wharf_api::filters::Filters;
+use wharf_distribution::Registry as Registries;
 use wharf_network::NetworkManager;
 use wharf_runtime::client::Spawner;
 use wharf_runtime::host::HostFacts;
@@ -45,6 +47,7 @@ use container::abilities::Abilities;
 use container::registry::Registry;
 use events::EventBus;
 use exec::Execs;
+use images::pull::download::Downloads;
 use parking_lot::RwLock;
 use state::Database;
 use volumes::Volumes;
@@ -66,6 +69,10 @@ pub struct Engine {
     pub events: EventBus,
     pub(crate) database: Arc<Database>,
     pub(crate) store: Arc<Store>,
+    /// Registries.
+    pub(crate) registry: Registries,
+    /// Layers being pulled.
+    pub(crate) downloads: Downloads,
     pub(crate) network: Arc<NetworkManager>,
     pub(crate) spawner: Spawner,
     pub(crate) containers: Registry,
@@ -92,6 +99,11 @@ impl Engine {
 
     /// Takes new settings; what is under way keeps those it began with.
     pub fn reload(&self, settings: LiveConfig) {
+        match registry::config(&settings) {
+            Ok(config) => self.registry.configure(config),
+            Err(error) => tracing::error!(%error, "settings of registries stay as they were"),
+        }
+        self.downloads.limit(settings.max_concurrent_downloads);
         *self.live.write() = Arc::new(settings);
     }
 

@@ -16,6 +16,7 @@ use crate::container::record::{Record, State};
 use crate::container::registry::Registry;
 use crate::events::EventBus;
 use crate::exec::Execs;
+use crate::images::pull::download::Downloads;
 use crate::state::{ContainerRow, Database};
 use crate::volumes::Volumes;
 use crate::{Engine, EngineConfig, Error, Result, blocking, ids, networks};
@@ -49,6 +50,7 @@ impl Engine {
         let volumes = Volumes::open(config.data_root.join("volumes"), database.clone())?;
         let id = identity(&database)?;
         let (store, network) = (store?, network?);
+        let registry = crate::registry::config(&config.live).map_err(Error::invalid)?;
         let engine = Arc::new_cyclic(|this| Engine {
             id,
             abilities: Abilities::probe(&host),
@@ -57,6 +59,8 @@ impl Engine {
             events: EventBus::default(),
             database,
             store: Arc::new(store),
+            registry: wharf_distribution::Registry::new(registry),
+            downloads: Downloads::new(config.live.max_concurrent_downloads),
             network: Arc::new(network),
             spawner,
             containers: Registry::default(),

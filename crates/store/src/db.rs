@@ -9,7 +9,9 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 use wharf_spec::digest::{ChainId, DiffId, Digest};
 
+use crate::blobs::{KnownBlob, KnownManifest};
 use crate::layer::Layer;
+use crate::parked::Parked;
 use crate::rw::ContainerLayer;
 
 const SCHEMA: &str = "
@@ -37,6 +39,33 @@ CREATE TABLE IF NOT EXISTS container_layers (
     image TEXT NOT NULL,
     parent TEXT,
     cache TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parked_layers (
+    diff TEXT PRIMARY KEY,
+    cache TEXT NOT NULL,
+    link TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    tar_size INTEGER NOT NULL,
+    since INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blobs (
+    diff TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    PRIMARY KEY (diff, digest)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blob_sources (
+    digest TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS manifests (
+    digest TEXT PRIMARY KEY,
+    image TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    bytes BLOB NOT NULL
 ) WITHOUT ROWID;
 ";
 
@@ -166,6 +195,10 @@ impl Rows<'_> {
     pub(crate) fn delete_image(&self, id: &Digest) -> rusqlite::Result<()> {
         self.run("DELETE FROM images WHERE id = ?1", params![id.as_str()])?;
         self.run(
+            "DELETE FROM manifests WHERE image = ?1",
+            params![id.as_str()],
+        )?;
+        self.run(
             "DELETE FROM image_references WHERE image = ?1",
             params![id.as_str()],
         )
@@ -227,7 +260,94 @@ impl Rows<'_> {
         )
     }
 
-    fn run(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
+    pub(crate) fn parked(&self) -> rusqlite::Result<Vec<Parked>> {
+        let mut statement = self
+            .0
+            .prepare("SELECT diff, cache, link, size, tar_size, since FROM parked_layers")?;
+        let rows = statement.query_map([], |row| {
+            Ok(Parked {
+                diff: DiffId(digest(row, 0)?),
+                cache: row.get(1)?,
+                link: row.get(2)?,
+                size: row.get::<_, i64>(3)?.cast_unsigned(),
+                tar_size: row.get::<_, i64>(4)?.cast_unsigned(),
+                since: row.get(5)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    pub(crate) fn insert_parked(&self, parked: &Parked) -> rusqlite::Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO parked_layers (diff, cache, link, size, tar_size, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                parked.diff.0.as_str(),
+                parked.cache,
+                parked.link,
+                parked.size.cast_signed(),
+                parked.tar_size.cast_signed(),
+                parked.since
+            ],
+        )
+    }
+
+    pub(crate) fn delete_parked(&self, diff: &DiffId) -> rusqlite::Result<()> {
+        self.run(
+            "DELETE FROM parked_layers WHERE diff = ?1",
+            params![diff.0.as_str()],
+        )
+    }
+
+    pub(crate) fn blobs(&self, diff: &DiffId) -> rusqlite::Result<Vec<KnownBlob>> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT digest, size, media_type FROM blobs WHERE diff = ?1")?;
+        let rows = statement.query_map(params![diff.0.as_str()], |row| {
+            Ok(KnownBlob {
+                digest: digest(row, 0)?,
+                size: row.get::<_, i64>(1)?.cast_unsigned(),
+                media_type: row.get(2)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    pub(crate) fn sources(&self, blob: &Digest) -> rusqlite::Result<Vec<String>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT repository FROM blob_sources WHERE digest = ?1 ORDER BY seen DESC",
+        )?;
+        statement
+            .query_map(params![blob.as_str()], |row| row.get(0))?
+            .collect()
+    }
+
+    pub(crate) fn manifests(&self, image: &Digest) -> rusqlite::Result<Vec<KnownManifest>> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT digest, media_type, bytes FROM manifests WHERE image = ?1")?;
+        let rows = statement.query_map(params![image.as_str()], |row| {
+            Ok(KnownManifest {
+                digest: digest(row, 0)?,
+                media_type: row.get(1)?,
+                bytes: row.get(2)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// Forgets the compressed forms of layers that are gone.
+    pub(crate) fn delete_unknown_blobs(&self) -> rusqlite::Result<()> {
+        self.run(
+            "DELETE FROM blobs WHERE diff NOT IN (SELECT diff FROM layers) AND diff NOT IN (SELECT diff FROM parked_layers)",
+            [],
+        )?;
+        self.run(
+            "DELETE FROM blob_sources WHERE digest NOT IN (SELECT digest FROM blobs)",
+            [],
+        )
+    }
+
+    pub(crate) fn run(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
         self.0.prepare_cached(sql)?.execute(params).map(drop)
     }
 }

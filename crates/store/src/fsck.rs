@@ -71,11 +71,10 @@ fn plan(state: &State, dirs: Vec<String>, links: Vec<String>) -> Leftovers {
         .values()
         .map(|layer| layer.cache.clone())
         .collect();
-    let known_links: HashSet<&str> = state
-        .layers
-        .values()
-        .map(|layer| layer.link.as_str())
-        .collect();
+    let links_of_layers = state.layers.values().map(|layer| layer.link.as_str());
+    let links_of_parked = state.parked.values().map(|parked| parked.link.as_str());
+    let known_links: HashSet<&str> = links_of_layers.chain(links_of_parked).collect();
+    known_dirs.extend(state.parked.values().map(|parked| parked.cache.clone()));
     for container in state.containers.values() {
         known_dirs.extend([container.cache.clone(), init_name(&container.cache)]);
     }

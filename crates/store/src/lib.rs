@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blobs;
 mod chunk;
 mod db;
 pub mod drivers;
@@ -26,7 +27,9 @@ mod import;
 mod initlayer;
 pub mod layer;
 pub mod load;
+mod parked;
 mod pipeline;
+pub mod pull;
 mod recipe;
 mod rw;
 pub mod save;
@@ -36,6 +39,7 @@ mod store;
 mod trash;
 mod unpack;
 
+pub use blobs::{KnownBlob, KnownManifest};
 pub use error::{ErrorKind, StoreError, UnpackText};
 pub use image::ImageRecord;
 pub use rw::ContainerLayer;

@@ -17,6 +17,7 @@ use crate::chunk::{CHUNK, ChunkReader, ChunkSender, Gone, read_chunk};
 use crate::drivers::LayerDir;
 use crate::error::StoreError;
 use crate::layer::Layer;
+use crate::parked::Parked;
 use crate::store::{Store, new_cache_id, new_link};
 use crate::unpack::{self, UnpackError, Unpacked};
 use wharf_archive::compression::Compression;
@@ -44,6 +45,19 @@ impl Staged {
             size: self.size,
             tar_size: self.tar_size,
             diff: self.diff,
+        }
+    }
+
+    /// The record it becomes while no image has it; the directory then stays.
+    pub(crate) fn into_parked(mut self, since: i64) -> Parked {
+        self.dir.keep = true;
+        Parked {
+            diff: self.diff,
+            cache: self.dir.cache.clone(),
+            link: self.dir.link.clone(),
+            size: self.size,
+            tar_size: self.tar_size,
+            since,
         }
     }
 

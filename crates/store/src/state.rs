@@ -10,6 +10,7 @@ use crate::drivers::LayerDir;
 use crate::error::StoreError;
 use crate::image::{ImageRecord, parse_config};
 use crate::layer::{Layer, chain_of, plan_release};
+use crate::parked::Parked;
 use crate::rw::ContainerLayer;
 
 /// Everything but file content.
@@ -21,6 +22,8 @@ pub(crate) struct State {
     pub(crate) references: BTreeMap<Reference, Digest>,
     pub(crate) layers: HashMap<ChainId, Layer>,
     pub(crate) containers: HashMap<String, ContainerLayer>,
+    /// Layers that no image has yet, by content.
+    pub(crate) parked: HashMap<DiffId, Parked>,
     /// Layers an operation under way relies on.
     pub(crate) pins: HashMap<ChainId, usize>,
 }
@@ -35,6 +38,8 @@ impl State {
             .map(|layer| (layer.chain.clone(), layer))
             .collect();
         let containers = rows.container_layers()?.into_iter().collect();
+        let parked = rows.parked()?.into_iter();
+        let parked = parked.map(|parked| (parked.diff.clone(), parked)).collect();
         let mut images = HashMap::new();
         for row in rows.images()? {
             let id = Digest::parse(&row.id)?;
@@ -57,6 +62,7 @@ impl State {
             references,
             layers,
             containers,
+            parked,
             pins: HashMap::new(),
         })
     }

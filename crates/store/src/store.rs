@@ -14,6 +14,7 @@ use crate::drivers::{Driver, LayerDir};
 use crate::error::StoreError;
 use crate::fsck;
 use crate::image::{ImageRecord, parse_config};
+use crate::parked::Parked;
 use crate::pipeline::{Pipeline, Staged};
 use crate::recipe;
 use crate::state::State;
@@ -33,6 +34,8 @@ pub struct Store {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) trash: Arc<Trash>,
+    /// Held while an image is put together from parked layers.
+    pub(crate) assembling: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -44,6 +47,7 @@ impl Store {
         let driver = Overlay2::open(&home).map_err(StoreError::io("create", &home))?;
         let mut state = State::load(Db::open(&root.join("wharf.db"))?)?;
         fsck::release_unreachable(&mut state)?;
+        state.db.rows().delete_unknown_blobs()?;
         fsck::clear_leftovers(&state, &driver).map_err(StoreError::io("clear", &home))?;
         let trash = root.join("trash");
         let trash = Trash::open(trash.clone()).map_err(StoreError::io("create", &trash))?;
@@ -51,6 +55,7 @@ impl Store {
             state: Arc::new(Mutex::new(state)),
             driver: Arc::new(driver),
             trash: Arc::new(trash),
+            assembling: Arc::default(),
         })
     }
 
@@ -144,14 +149,7 @@ impl Store {
         parent: Option<&ChainId>,
         pins: &mut Pins,
     ) -> Result<ChainId, StoreError> {
-        let lower: Vec<(String, String)> = {
-            let state = self.state.lock();
-            state
-                .dirs(parent)
-                .iter()
-                .map(|dir| (dir.cache.to_owned(), dir.link.to_owned()))
-                .collect()
-        };
+        let lower = self.lower_dirs(parent);
         let lower: Vec<LayerDir<'_>> = lower
             .iter()
             .map(|(cache, link)| LayerDir { cache, link })
@@ -174,6 +172,50 @@ impl Store {
         }
         pins.keep(&mut state, chain.clone());
         Ok(chain)
+    }
+
+    /// Puts a parked layer above `parent`, which the caller has pinned. In one transaction it gets its place and is parked no more.
+    pub(crate) fn register_parked(
+        &self,
+        parked: Parked,
+        parent: Option<&ChainId>,
+        pins: &mut Pins,
+    ) -> Result<(), StoreError> {
+        let lower = self.lower_dirs(parent);
+        let lower: Vec<LayerDir<'_>> = lower
+            .iter()
+            .map(|(cache, link)| LayerDir { cache, link })
+            .collect();
+        let path = self.driver.layer_dir(&parked.cache);
+        let dir = LayerDir {
+            cache: &parked.cache,
+            link: &parked.link,
+        };
+        self.driver
+            .commit_layer(dir, &lower)
+            .map_err(StoreError::io("write", &path))?;
+        let mut state = self.state.lock();
+        let layer = parked.into_layer(parent);
+        let chain = layer.chain.clone();
+        if !state.layers.contains_key(&chain) {
+            state.db.transaction(|rows| {
+                rows.delete_parked(&layer.diff)?;
+                rows.insert_layer(&layer)
+            })?;
+            state.parked.remove(&layer.diff);
+            state.layers.insert(chain.clone(), layer);
+        }
+        pins.keep(&mut state, chain);
+        Ok(())
+    }
+
+    fn lower_dirs(&self, parent: Option<&ChainId>) -> Vec<(String, String)> {
+        let state = self.state.lock();
+        state
+            .dirs(parent)
+            .iter()
+            .map(|dir| (dir.cache.to_owned(), dir.link.to_owned()))
+            .collect()
     }
 
     /// Adds an image whose layers are there; returns its ID. An image that exists stays as it is.

@@ -8,6 +8,7 @@ mod inspect;
 mod list;
 mod load;
 mod prune;
+pub mod pull;
 mod remove;
 mod save;
 mod tag;

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use wharf_api::system::{
-    AddressPool, Commit, Component, DiscoveredDevice, IndexConfig, Info, PlatformName, Plugins,
-    RegistryConfig, Runtime, Version,
+    AddressPool, Commit, Component, DiscoveredDevice, Info, PlatformName, Plugins, Runtime, Version,
 };
 use wharf_api::version;
 
@@ -39,7 +38,7 @@ impl Engine {
             logging_driver: self.config.log.kind.clone(),
             cgroup_driver: self.config.cgroup_driver.clone(),
             cgroup_version: self.host.cgroup.version().into(),
-            registry_config: Some(registry_config()),
+            registry_config: Some(crate::registry::shown(&settings)),
             index_server_address: "https://index.docker.io/v1/".into(),
             docker_root_dir: self.config.data_root.display().to_string(),
             labels: settings.labels.clone(),
@@ -230,20 +229,6 @@ fn runtimes(settings: &LiveConfig) -> BTreeMap<String, Runtime> {
     .into_iter()
     .chain(further)
     .collect()
-}
-
-fn registry_config() -> RegistryConfig {
-    let hub = IndexConfig {
-        name: "docker.io".into(),
-        mirrors: Vec::new(),
-        secure: true,
-        official: true,
-    };
-    RegistryConfig {
-        insecure_registry_cidrs: vec!["::1/128".into(), "127.0.0.0/8".into()],
-        index_configs: [("docker.io".to_owned(), hub)].into(),
-        mirrors: None,
-    }
 }
 
 /// What this host lacks, in Docker's words.

@@ -102,11 +102,22 @@ pub fn live_config(settings: &Settings) -> LiveConfig {
             default.max_download_attempts,
         ),
         proxies: [
-            settings.http_proxy.clone(),
-            settings.https_proxy.clone(),
-            settings.no_proxy.clone(),
+            proxy(&settings.http_proxy, "HTTP_PROXY"),
+            proxy(&settings.https_proxy, "HTTPS_PROXY"),
+            proxy(&settings.no_proxy, "NO_PROXY"),
         ],
     }
+}
+
+/// The option, or else the environment, where capital letters count more.
+fn proxy(option: &str, variable: &str) -> String {
+    if !option.is_empty() {
+        return option.to_owned();
+    }
+    [variable.to_owned(), variable.to_ascii_lowercase()]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_default()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, DaemonError> {

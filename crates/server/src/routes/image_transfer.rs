@@ -35,14 +35,11 @@ pub async fn load(call: Call) -> Outcome {
     Ok(respond::stream("application/json", chunks))
 }
 
-/// `POST /images/create`: import with `fromSrc`; pulling is not there yet.
+/// `POST /images/create`: import with `fromSrc`, pull with `fromImage`.
 pub async fn create(call: Call) -> Outcome {
     let source = call.query.get("fromSrc");
     if !call.query.get("fromImage").is_empty() {
-        return Err(ApiError::new(
-            Kind::NotImplemented,
-            "pulling images is not supported by this engine yet",
-        ));
+        return super::registry::pull(call).await;
     }
     if source != "-" {
         return Err(ApiError::new(

@@ -14,6 +14,7 @@ pub mod exec;
 pub mod image_transfer;
 pub mod images;
 pub mod networks;
+pub mod registry;
 pub mod system;
 pub mod volumes;
 

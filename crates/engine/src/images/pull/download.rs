@@ -1,0 +1,305 @@
+//! Layers on their way: one job per blob, shared by all pulls that want it. A job ends when nobody wants it any more.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::AbortHandle;
+use wharf_api::error::Kind;
+use wharf_distribution::blob::BlobEvent;
+use wharf_distribution::manifest::Descriptor;
+use wharf_distribution::{RegistryError, Repository};
+use wharf_spec::digest::{DiffId, Digest};
+use wharf_store::{Store, StoreError};
+
+use crate::Error;
+
+/// Pieces between the network and the unpacker.
+const DEPTH: usize = 4;
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Joined, not started.
+    Begun,
+    /// Too many others run.
+    Waiting,
+    /// Bytes come.
+    Downloading {
+        /// So far.
+        current: u64,
+        /// In all.
+        total: u64,
+    },
+    /// The connection broke.
+    Retrying(Duration),
+    /// All bytes are there; the rest is being unpacked.
+    Extracting {
+        /// Bytes in all.
+        total: u64,
+    },
+    /// In the store.
+    Done,
+    /// For good.
+    Failed(Kind, String),
+}
+
+/// All layers on their way.
+#[derive(Debug)]
+pub(crate) struct Downloads {
+    running: Arc<Mutex<HashMap<Digest, Running>>>,
+    slots: Mutex<Arc<Semaphore>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stages: watch::Receiver<Stage>,
+    abort: AbortHandle,
+    /// How many pulls want it.
+    wanted: usize,
+    /// Tells this run of the blob's download from an earlier one.
+    serial: u64,
+}
+
+/// A pull's share in a download; the last one dropped ends it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    running: Arc<Mutex<HashMap<Digest, Running>>>,
+    digest: Digest,
+    serial: u64,
+    stages: watch::Receiver<Stage>,
+}
+
+impl Job {
+    /// What becomes of it.
+    pub(crate) fn watch(&self) -> watch::Receiver<Stage> {
+        self.stages.clone()
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let mut running = self.running.lock();
+        let Some(job) = running
+            .get_mut(&self.digest)
+            .filter(|job| job.serial == self.serial)
+        else {
+            return;
+        };
+        job.wanted -= 1;
+        if job.wanted == 0 {
+            job.abort.abort();
+            running.remove(&self.digest);
+        }
+    }
+}
+
+impl Downloads {
+    /// At most `limit` at a time; 0 is no limit.
+    pub(crate) fn new(limit: i64) -> Downloads {
+        Downloads {
+            running: Arc::default(),
+            slots: Mutex::new(slots(limit)),
+        }
+    }
+
+    /// Another limit, for downloads that begin from now on.
+    pub(crate) fn limit(&self, limit: i64) {
+        *self.slots.lock() = slots(limit);
+    }
+
+    /// Takes part in the download of a layer, or begins it.
+    pub(crate) fn join(
+        &self,
+        store: &Arc<Store>,
+        repository: &Repository,
+        layer: &Descriptor,
+        diff: &DiffId,
+    ) -> Job {
+        let mut running = self.running.lock();
+        let ended =
+            |job: &Running| matches!(&*job.stages.borrow(), Stage::Failed(..) | Stage::Done);
+        let live = running.get_mut(&layer.digest).filter(|job| !ended(job));
+        let (serial, stages) = match live {
+            Some(job) => {
+                job.wanted += 1;
+                (job.serial, job.stages.clone())
+            }
+            None => {
+                let job = self.begin(store, repository, layer, diff);
+                let joined = (job.serial, job.stages.clone());
+                running.insert(layer.digest.clone(), job);
+                joined
+            }
+        };
+        Job {
+            running: self.running.clone(),
+            digest: layer.digest.clone(),
+            serial,
+            stages,
+        }
+    }
+
+    fn begin(
+        &self,
+        store: &Arc<Store>,
+        repository: &Repository,
+        layer: &Descriptor,
+        diff: &DiffId,
+    ) -> Running {
+        static SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let (told, stages) = watch::channel(Stage::Begun);
+        let download = Download {
+            store: store.clone(),
+            repository: repository.clone(),
+            layer: layer.clone(),
+            diff: diff.clone(),
+            told,
+        };
+        let slots = self.slots.lock().clone();
+        let task = tokio::spawn(async move {
+            let Ok(_slot) = download.slot(&slots).await else {
+                return;
+            };
+            let stage = match download.run().await {
+                Ok(()) => Stage::Done,
+                Err(error) => Stage::Failed(error.kind(), error.to_string()),
+            };
+            download.told.send_replace(stage);
+        });
+        Running {
+            stages,
+            abort: task.abort_handle(),
+            wanted: 1,
+            serial: SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+        }
+    }
+}
+
+fn slots(limit: i64) -> Arc<Semaphore> {
+    let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+    Arc::new(Semaphore::new(limit.unwrap_or(Semaphore::MAX_PERMITS)))
+}
+
+struct Download {
+    store: Arc<Store>,
+    repository: Repository,
+    layer: Descriptor,
+    diff: DiffId,
+    told: watch::Sender<Stage>,
+}
+
+impl Download {
+    async fn slot<'a>(
+        &self,
+        slots: &'a Semaphore,
+    ) -> Result<tokio::sync::SemaphorePermit<'a>, tokio::sync::AcquireError> {
+        if let Ok(slot) = slots.try_acquire() {
+            return Ok(slot);
+        }
+        self.told.send_replace(Stage::Waiting);
+        slots.acquire().await
+    }
+
+    async fn run(&self) -> Result<(), Error> {
+        let (pieces, reader) = mpsc::channel(DEPTH);
+        let (store, blob, diff) = (
+            self.store.clone(),
+            self.layer.digest.clone(),
+            self.diff.clone(),
+        );
+        let taken = tokio::task::spawn_blocking(move || {
+            store.take_layer(PieceReader::new(reader), &blob, &diff)
+        });
+        let streamed = self.stream(pieces).await;
+        let taken = taken
+            .await
+            .map_err(|error| Error::caused("take in layer", error))?;
+        match (streamed, taken) {
+            (_, Ok(())) => Ok(()),
+            // What the network said explains why the layer is short.
+            (Err(Some(error)), Err(_)) => Err(super::refusal(&error, self.repository.name())),
+            (_, Err(error)) => Err(self.failed(error)),
+        }
+    }
+
+    /// Sends the blob into the store. An error without words: the store stopped reading, and knows why.
+    async fn stream(&self, pieces: mpsc::Sender<Piece>) -> Result<(), Option<RegistryError>> {
+        let total = self.layer.size;
+        let mut stream = self.repository.blob_stream(&self.layer.digest, total, 0);
+        self.told
+            .send_replace(Stage::Downloading { current: 0, total });
+        while let Some(event) = stream.next().await.map_err(Some)? {
+            match event {
+                BlobEvent::Data(bytes) => {
+                    pieces.send(Piece::Data(bytes)).await.map_err(|_| None)?;
+                    self.told.send_replace(Stage::Downloading {
+                        current: stream.offset(),
+                        total,
+                    });
+                }
+                BlobEvent::Retry(pause) => {
+                    self.told.send_replace(Stage::Retrying(pause));
+                }
+            }
+        }
+        self.told.send_replace(Stage::Extracting { total });
+        pieces.send(Piece::End).await.map_err(|_| None)
+    }
+
+    fn failed(&self, error: StoreError) -> Error {
+        let error = Error::from(error);
+        let text = error.to_string();
+        if text.contains("verification failed") || text.contains("don't match") {
+            return error;
+        }
+        Error::new(error.kind(), format!("failed to register layer: {text}"))
+    }
+}
+
+/// What goes to the unpacker.
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// The unpacker's end. A sender that goes away without [`Piece::End`] reads as an error, never as the end.
+struct PieceReader {
+    pieces: mpsc::Receiver<Piece>,
+    current: Bytes,
+    ended: bool,
+}
+
+impl PieceReader {
+    fn new(pieces: mpsc::Receiver<Piece>) -> PieceReader {
+        PieceReader {
+            pieces,
+            current: Bytes::new(),
+            ended: false,
+        }
+    }
+}
+
+impl Read for PieceReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() && !self.ended {
+            match self.pieces.blocking_recv() {
+                Some(Piece::Data(bytes)) => self.current = bytes,
+                Some(Piece::End) => self.ended = true,
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the download broke off",
+                    ));
+                }
+            }
+        }
+        let n = self.current.len().min(buf.len());
+        self.current.copy_to_slice(&mut buf[..n]);
+        Ok(n)
+    }
+}

@@ -1,0 +1,102 @@
+//! Images from and to registries.
+
+use std::future::Future;
+
+use http::{HeaderName, StatusCode};
+use tokio::sync::mpsc;
+use wharf_api::gojson;
+use wharf_api::progress::Progress;
+use wharf_distribution::Credentials;
+use wharf_engine::images::pull::PullRequest;
+
+use super::Outcome;
+use crate::http::error::ApiError;
+use crate::http::request::Call;
+use crate::http::respond;
+
+/// Lines under way between the engine and the client.
+const DEPTH: usize = 64;
+
+/// Whom a client acts for: base64url of JSON.
+const AUTH: HeaderName = HeaderName::from_static("x-registry-auth");
+
+/// `POST /images/create` with `fromImage`.
+pub async fn pull(call: Call) -> Outcome {
+    let platform = if call.version.before(32) {
+        ""
+    } else {
+        call.query.get("platform")
+    };
+    let request = PullRequest::parse(
+        call.query.get("fromImage"),
+        call.query.get("tag"),
+        platform,
+        credentials(&call),
+    )?;
+    let engine = call.engine().clone();
+    narrated(move |sink| async move { engine.image_pull(request, sink).await }).await
+}
+
+/// The credentials in the header. As in Docker, those that cannot be read are none.
+fn credentials(call: &Call) -> Credentials {
+    Credentials::from_header(call.header(&AUTH)).unwrap_or_default()
+}
+
+/// Answers with the lines of `work`. If it fails before the first, the failure is the answer; later it is the last line. A client that
+/// goes away ends the work.
+async fn narrated<F>(work: impl FnOnce(mpsc::Sender<Progress>) -> F) -> Outcome
+where
+    F: Future<Output = Result<(), wharf_engine::Error>> + Send + 'static,
+{
+    let (sink, mut lines) = mpsc::channel(DEPTH);
+    let (send, chunks) = mpsc::channel(DEPTH);
+    let mut work = Box::pin(work(sink));
+    let first = tokio::select! {
+        biased;
+        line = lines.recv() => line,
+        outcome = &mut work => match (outcome, lines.try_recv()) {
+            (Err(error), Err(_)) => return Err(error.into()),
+            (Ok(()), Err(_)) => return Ok(respond::empty(StatusCode::OK)),
+            (outcome, Ok(line)) => {
+                // All is said already; it only has to be passed on.
+                let rest = std::iter::from_fn(|| lines.try_recv().ok());
+                let mut text: Vec<u8> = [line].into_iter().chain(rest).flat_map(|line| gojson::to_line(&line)).collect();
+                if let Err(error) = outcome {
+                    text.extend(gojson::to_line(&Progress::error(error.to_string())));
+                }
+                return Ok(respond::bytes(StatusCode::OK, respond::JSON, text.into()));
+            }
+        },
+    };
+    let Some(first) = first else {
+        work.await.map_err(ApiError::from)?;
+        return Ok(respond::empty(StatusCode::OK));
+    };
+    tokio::spawn(async move {
+        let told = async {
+            let mut next = Some(first);
+            while let Some(line) = next {
+                if send.send(Ok(gojson::to_line(&line).into())).await.is_err() {
+                    return;
+                }
+                next = lines.recv().await;
+            }
+        };
+        // The lines end when the work does, for it holds their sender.
+        let working = async {
+            tokio::select! {
+                outcome = work => Some(outcome),
+                () = send.closed() => None,
+            }
+        };
+        let (outcome, ()) = tokio::join!(working, told);
+        if let Some(Err(error)) = outcome {
+            let _ = send
+                .send(Ok(
+                    gojson::to_line(&Progress::error(error.to_string())).into()
+                ))
+                .await;
+        }
+    });
+    Ok(respond::stream("application/json", chunks))
+}
