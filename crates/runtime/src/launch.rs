@@ -22,13 +22,13 @@ mod devices;
 mod exec;
 mod init;
 mod masks;
-mod mounts;
+pub(crate) mod mounts;
 mod program;
 mod reaper;
 mod report;
-mod root;
-mod rootfs;
-mod user;
+pub(crate) mod root;
+pub(crate) mod rootfs;
+pub(crate) mod user;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -18,3 +18,4 @@ pub mod plan;
 pub mod protocol;
 pub mod seccomp;
 pub mod spawner;
+pub mod view;

@@ -455,7 +455,7 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
 /// `fsconfig` takes values of up to 255 bytes.
 const MAX_FSCONFIG_VALUE: usize = 255;
 
-fn layers_one_by_one(rootfs: &RootfsMount, host: &HostFacts) -> bool {
+pub(crate) fn layers_one_by_one(rootfs: &RootfsMount, host: &HostFacts) -> bool {
     let RootfsMount::Overlay {
         lower, upper, work, ..
     } = rootfs

@@ -10,6 +10,7 @@ pub mod fdpass;
 pub mod heap;
 pub mod memory;
 pub mod mount;
+pub mod mountns;
 pub mod netns;
 pub mod process;
 pub mod queue;

@@ -16,6 +16,7 @@ pub mod detach_keys;
 pub mod disposition;
 pub mod dns;
 pub mod exit;
+pub mod file_system;
 pub mod files;
 pub mod image_config;
 pub mod limits;
@@ -37,6 +38,7 @@ pub mod validate;
 pub mod wait;
 
 pub mod changes;
+pub mod copy;
 pub mod events;
 pub mod export;
 pub mod health;
@@ -45,6 +47,7 @@ pub mod inspect;
 pub mod list;
 pub mod list_filters;
 pub mod logs;
+pub mod path_stat;
 pub mod pause;
 pub mod prune;
 pub mod rename;
@@ -77,7 +80,7 @@ pub struct Container {
     record: RwLock<Arc<Record>>,
     inner: Mutex<Inner>,
     /// Held by the one operation that starts or removes the container.
-    pub(crate) lifecycle: tokio::sync::Mutex<()>,
+    pub(crate) lifecycle: Arc<tokio::sync::Mutex<()>>,
     /// Calls off a waiting restart.
     pub(crate) restart_canceled: Notify,
     /// Clients whose attach was granted but whose socket is still on its way.
@@ -126,7 +129,7 @@ impl Container {
                 state,
                 ..Inner::default()
             }),
-            lifecycle: tokio::sync::Mutex::new(()),
+            lifecycle: Arc::default(),
             restart_canceled: Notify::new(),
             attaching: watch::Sender::new(0),
         }

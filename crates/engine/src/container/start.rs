@@ -300,7 +300,7 @@ impl Engine {
     }
 
     /// Makes missing bind sources, checks that volumes exist.
-    fn ready_mounts(&self, record: &Record) -> Result<Vec<MountRecord>> {
+    pub(crate) fn ready_mounts(&self, record: &Record) -> Result<Vec<MountRecord>> {
         let mut mounts = record.mounts.clone();
         for mount in &mut mounts {
             match mount.kind.as_str() {

@@ -22,7 +22,7 @@ use crate::plan::{
 /// What a bind shows, found before the root is attached over the host's `/`: afterwards, a path that climbs to `/`
 /// (as `/var/run` does where it is a link to `../run`) would come out in the container's root.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// No bind.
     None,
     /// The place. Its mount is copied at its step, since the mount table lists mounts in the order in which they were
@@ -33,7 +33,7 @@ pub(super) enum Source {
 }
 
 /// Finds the sources of all binds.
-pub(super) fn prepare(steps: &[MountStep]) -> Result<Vec<Source>, LaunchError> {
+pub(crate) fn prepare(steps: &[MountStep]) -> Result<Vec<Source>, LaunchError> {
     steps
         .iter()
         .map(|step| find_source(&step.source).map_err(|e| failed(step, "open source", &e)))
@@ -71,7 +71,7 @@ fn copy_dir(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Mounts everything, in order.
-pub(super) fn execute(
+pub(crate) fn execute(
     root: &Root,
     steps: &[MountStep],
     sources: Vec<Source>,

@@ -19,7 +19,7 @@ const MAX_LINKS: usize = 40;
 
 /// The container's root directory, before and after `pivot_root`.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(crate) struct Root {
     fd: OwnedFd,
 }
 

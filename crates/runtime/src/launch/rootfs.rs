@@ -23,7 +23,7 @@ const MAX_MOUNT_DATA: usize = 4095;
 
 /// Mounts the root file system over the host's `/`, which exists in every namespace, and makes it the working
 /// directory. Host paths still lead to the host, unless they climb; the root is reached through what is returned.
-pub(super) fn mount(rootfs: &RootfsMount, layers_one_by_one: bool) -> Result<Root, LaunchError> {
+pub(crate) fn mount(rootfs: &RootfsMount, layers_one_by_one: bool) -> Result<Root, LaunchError> {
     // Or the mount would travel to the host (`rshared`), and `pivot_root` refuses shared parents.
     mount_change("/", MountPropagationFlags::PRIVATE).step("make the host's root private")?;
     let root = match rootfs {
@@ -194,7 +194,7 @@ pub(super) fn set_propagation(path: &str, p: Propagation) -> io::Result<()> {
 
 /// Makes the working directory (the attached root) the mount namespace's root. The old root is stacked on "."
 /// and then detached, so nothing has to be created inside the image.
-pub(super) fn enter(root: &Root, propagation: Option<Propagation>) -> Result<(), LaunchError> {
+pub(crate) fn enter(root: &Root, propagation: Option<Propagation>) -> Result<(), LaunchError> {
     let old = open(
         "/",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,

@@ -110,6 +110,15 @@ fn find_user(passwd: &str, uid: u32) -> Option<PasswdEntry<'_>> {
     passwd_entries(passwd).find(|u| u.uid == uid)
 }
 
+/// User and group alone.
+pub(crate) fn owner_of(user: &str, passwd: &str, group: &str) -> Result<(u32, u32), LaunchError> {
+    let spec = UserSpec {
+        user: user.to_owned(),
+        additional_groups: Vec::new(),
+    };
+    lookup(&spec, passwd, group).map(|identity| (identity.uid, identity.gid))
+}
+
 /// Docker's rules (`moby/sys/user`, `GetExecUser`): a name or number found in passwd brings its group and home; a
 /// number that is not found stands for itself with group 0; supplementary groups are read from the group file only
 /// when no group was given.

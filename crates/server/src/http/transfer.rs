@@ -3,7 +3,7 @@
 //! Uploads: the body is pulled into a channel, blocking code reads a [`BodyReader`]. Downloads: blocking code writes to
 //! a [`BodyWriter`], the channel is the answer's body. Either side that goes away ends the other.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -58,15 +58,26 @@ impl BodyReader {
 
 impl Read for BodyReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.len().min(buf.len());
+        self.current.copy_to_slice(&mut buf[..n]);
+        Ok(n)
+    }
+}
+
+/// Shows chunks as they came, without a copy.
+impl BufRead for BodyReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
             match self.chunks.blocking_recv() {
                 Some(chunk) => self.current = chunk?,
-                None => return Ok(0),
+                None => break,
             }
         }
-        let n = self.current.len().min(buf.len());
-        self.current.copy_to_slice(&mut buf[..n]);
-        Ok(n)
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.current.advance(used);
     }
 }
 

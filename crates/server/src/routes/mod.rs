@@ -5,6 +5,7 @@
 pub mod pattern;
 pub mod refused;
 
+pub mod archive;
 pub mod attach;
 pub mod attach_ws;
 pub mod container_create;
@@ -77,6 +78,9 @@ pub fn table() -> Vec<Route> {
         route(M::GET, "/containers/{name}/top", containers::top),
         route(M::GET, "/containers/{name}/changes", containers::changes),
         route(M::GET, "/containers/{name}/export", containers::export),
+        route(M::HEAD, "/containers/{name}/archive", archive::stat),
+        route(M::GET, "/containers/{name}/archive", archive::get),
+        route(M::PUT, "/containers/{name}/archive", archive::put),
         route(M::GET, "/containers/{name}/logs", containers::logs),
         route(M::GET, "/containers/{name}/stats", containers::stats),
         route(M::GET, "/containers/{name}/attach/ws", attach_ws::attach),

@@ -1,0 +1,197 @@
+//! A container's file system as its processes see it, for work of the daemon: a thread that has moved into the container's mount
+//! namespace or, when the container does not run, into one made for it with the same volumes, binds and files.
+//!
+//! Work gets a [`Root`]: the kernel resolves paths inside it. The thread must never follow a path of the host by name.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::OwnedMutexGuard;
+use wharf_archive::root::{Descriptors, Root};
+use wharf_runtime::launch::LaunchError;
+use wharf_runtime::plan::{AttrChange, MountSource, MountStep, Propagation, PropagationKind};
+use wharf_runtime::view;
+use wharf_spec::rootfs::RootfsMount;
+
+use super::files::Files;
+use super::record::{MountRecord, Record};
+use super::{Container, Live};
+use crate::{Engine, Error, Result};
+
+/// `MOUNT_ATTR_RDONLY` of `linux/mount.h`.
+const READ_ONLY: u64 = 1;
+
+type Job = Box<dyn FnOnce(&Root) + Send>;
+
+/// An entered file system. Dropping it ends the thread, and takes apart what was mounted for it.
+#[derive(Debug)]
+pub struct FileSystem {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    /// A container that does not run must not be started while its layer is mounted here.
+    _stopped: Option<OwnedMutexGuard<()>>,
+}
+
+impl Engine {
+    /// Enters a container's file system.
+    pub(crate) async fn enter(&self, container: &Arc<Container>) -> Result<FileSystem> {
+        if let Some(live) = container.live()
+            && let Some(namespace) = namespace_of(&live)
+        {
+            return FileSystem::start(None, move || view::join(&namespace)).await;
+        }
+        let guard = container.lifecycle.clone().lock_owned().await;
+        if let Some(live) = container.live()
+            && let Some(namespace) = namespace_of(&live)
+        {
+            drop(guard);
+            return FileSystem::start(None, move || view::join(&namespace)).await;
+        }
+        let record = container.record();
+        let rootfs = self.store.rootfs(&container.id)?;
+        let (engine, mounts) = (self.handle(), record.clone());
+        let engine = engine.ok_or_else(|| Error::internal("the daemon is shutting down"))?;
+        let steps = crate::blocking(move || engine.stopped_mounts(&mounts)).await?;
+        let host = self.host.clone();
+        FileSystem::start(Some(guard), move || enter_stopped(&rootfs, &steps, &host)).await
+    }
+
+    /// Volumes, binds and the engine's own files. What a container keeps in memory is gone when it does not run.
+    fn stopped_mounts(&self, record: &Record) -> Result<Vec<MountStep>> {
+        let files = Files::in_dir(&self.files_dir(record));
+        let own = [
+            ("/etc/resolv.conf", files.resolv_conf),
+            ("/etc/hostname", files.hostname),
+            ("/etc/hosts", files.hosts),
+        ];
+        let mounts = self.ready_mounts(record)?;
+        let shown = mounts.iter().filter(|mount| mount.kind != "tmpfs");
+        let mut steps: Vec<MountStep> = shown.map(step).collect();
+        for (target, path) in own {
+            let taken = mounts.iter().any(|mount| mount.destination == target);
+            if !taken && path.exists() {
+                steps.push(bind(target, path, record.host_config.readonly_rootfs, true));
+            }
+        }
+        steps.sort_by_key(|step| step.target.matches('/').count());
+        Ok(steps)
+    }
+}
+
+fn enter_stopped(
+    rootfs: &RootfsMount,
+    steps: &[MountStep],
+    host: &wharf_runtime::host::HostFacts,
+) -> Result<OwnedFd, LaunchError> {
+    view::enter(rootfs, steps, host)
+}
+
+fn step(mount: &MountRecord) -> MountStep {
+    bind(
+        &mount.destination,
+        PathBuf::from(&mount.source),
+        !mount.rw,
+        !mount.non_recursive,
+    )
+}
+
+fn bind(target: &str, path: PathBuf, read_only: bool, recursive: bool) -> MountStep {
+    let attrs = AttrChange {
+        set: if read_only { READ_ONLY } else { 0 },
+        clear: 0,
+    };
+    MountStep {
+        target: target.to_owned(),
+        source: MountSource::Bind { path, recursive },
+        attrs: AttrChange::default(),
+        recursive_attrs: attrs,
+        propagation: Some(Propagation {
+            kind: PropagationKind::Private,
+            recursive: true,
+        }),
+    }
+}
+
+/// The mount namespace of a process that certainly is the container's: its pid was not given to another one meanwhile.
+fn namespace_of(live: &Live) -> Option<OwnedFd> {
+    let path = format!("/proc/{}/ns/mnt", live.pid);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let mut ended = [PollFd::new(&live.pidfd, PollFlags::IN)];
+    let now = rustix::event::Timespec::default();
+    (poll(&mut ended, Some(&now)) == Ok(0)).then_some(namespace)
+}
+
+impl FileSystem {
+    /// `enter` runs in the new thread.
+    async fn start(
+        stopped: Option<OwnedMutexGuard<()>>,
+        enter: impl FnOnce() -> Result<OwnedFd, LaunchError> + Send + 'static,
+    ) -> Result<FileSystem> {
+        crate::blocking(move || {
+            let failed = |error| Error::caused("enter the container's file system", error);
+            let descriptors = Descriptors::open().map_err(failed)?;
+            let (jobs, todo) = bounded::<Job>(1);
+            let (entered, outcome) = bounded(1);
+            let work = move || {
+                let root = match enter() {
+                    Ok(root) => Root::new(root, descriptors),
+                    Err(error) => return drop(entered.send(Err(error))),
+                };
+                // The thread's own since it has entered: modes are those of archives.
+                rustix::process::umask(Mode::empty());
+                // Whoever waits is the caller below.
+                let _ = entered.send(Ok(()));
+                todo.iter().for_each(|job| job(&root));
+            };
+            let thread = std::thread::Builder::new()
+                .name("files".into())
+                .spawn(work)
+                .map_err(failed)?;
+            let fs = FileSystem {
+                jobs: Some(jobs),
+                thread: Some(thread),
+                _stopped: stopped,
+            };
+            match outcome.recv() {
+                Ok(Ok(())) => Ok(fs),
+                Ok(Err(error)) => Err(Error::internal(error.to_string())),
+                Err(_) => Err(Error::internal(
+                    "the container's file system was not entered",
+                )),
+            }
+        })
+        .await
+    }
+
+    /// Runs work there and waits for it. Blocking.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Root) -> T + Send + 'static,
+    ) -> Result<T> {
+        let gone = || Error::internal("the container's file system was left");
+        let (done, result) = bounded(1);
+        let job: Job = Box::new(move |root| {
+            // The receiver waits below.
+            let _ = done.send(work(root));
+        });
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(job).map_err(|_| gone())?;
+        result.recv().map_err(|_| gone())
+    }
+}
+
+impl Drop for FileSystem {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // Its mounts are gone before the container may be started.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
