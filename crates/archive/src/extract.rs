@@ -76,16 +76,28 @@ pub fn errno_text(errno: Errno) -> String {
     })
 }
 
-/// Unpacks `tar` into the directory `path` of `root`. What was unpacked before an error stays.
+/// Where to unpack.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination<'a> {
+    /// What paths are resolved in.
+    pub root: &'a Root,
+    /// The directory in it.
+    pub path: &'a [u8],
+    /// What errors call this directory.
+    pub shown: &'a [u8],
+}
+
+/// Unpacks `tar`. `edit` may rename entries. What was unpacked before an error stays.
 pub fn extract(
     tar: impl BufRead,
-    root: &Root,
-    path: &[u8],
+    destination: &Destination<'_>,
     options: Options,
+    mut edit: impl FnMut(&mut Entry),
 ) -> Result<(), ExtractError> {
     let mut reader = TarReader::new(tar);
-    let mut extractor = Extractor::open(root, path, options)?;
-    while let Some(entry) = reader.next(&mut ()).map_err(ExtractError::Archive)? {
+    let mut extractor = Extractor::open(destination, options)?;
+    while let Some(mut entry) = reader.next(&mut ()).map_err(ExtractError::Archive)? {
+        edit(&mut entry);
         extractor.entry(&entry, &mut reader)?;
         reader.data_as_raw(&mut ()).map_err(ExtractError::Archive)?;
     }
@@ -96,8 +108,10 @@ pub fn extract(
 
 struct Extractor<'a> {
     root: &'a Root,
-    /// Where entries go, as named by the caller.
+    /// Where entries go, in the root.
     path: Vec<u8>,
+    /// The same for errors.
+    name: Vec<u8>,
     dir: Rc<OwnedFd>,
     options: Options,
     known: HashMap<Vec<u8>, Rc<OwnedFd>>,
@@ -106,16 +120,21 @@ struct Extractor<'a> {
 }
 
 impl<'a> Extractor<'a> {
-    fn open(root: &'a Root, path: &[u8], options: Options) -> Result<Extractor<'a>, ExtractError> {
-        let path = clean(&[b"/", path].concat());
+    fn open(
+        destination: &Destination<'a>,
+        options: Options,
+    ) -> Result<Extractor<'a>, ExtractError> {
+        let Destination { root, path, shown } = destination;
+        let path = clean(&[b"/", *path].concat());
         let dir = root.open_dir(&path).map_err(|errno| ExtractError::Entry {
             step: "open",
-            path: path.clone(),
+            path: shown.to_vec(),
             errno,
         })?;
         Ok(Extractor {
             root,
             path,
+            name: shown.to_vec(),
             dir: Rc::new(dir),
             options,
             known: HashMap::new(),
@@ -203,7 +222,7 @@ impl<'a> Extractor<'a> {
         if cleaned == b".." || cleaned.starts_with(b"../") {
             let (entry, root) = (
                 String::from_utf8_lossy(path),
-                String::from_utf8_lossy(&self.path),
+                String::from_utf8_lossy(&self.name),
             );
             return Err(ExtractError::Refused(format!(
                 "{entry:?} is outside of {root:?}"
@@ -238,7 +257,7 @@ impl<'a> Extractor<'a> {
             let shown = self.shown(path);
             let (path, root) = (
                 String::from_utf8_lossy(&shown),
-                String::from_utf8_lossy(&self.path),
+                String::from_utf8_lossy(&self.name),
             );
             let (old, new) = if found {
                 ("directory", "non-directory")
@@ -307,7 +326,7 @@ impl<'a> Extractor<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let plain = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let found = match openat2(&*self.dir, path, flags, Mode::empty(), plain) {
-            Err(Errno::LOOP | Errno::AGAIN) => self.root.open_dir(&self.shown(path)),
+            Err(Errno::LOOP | Errno::AGAIN) => self.root.open_dir(&below(&self.path, path)),
             found => found,
         };
         let dir = Rc::new(found?);
@@ -319,11 +338,7 @@ impl<'a> Extractor<'a> {
     }
 
     fn shown(&self, path: &[u8]) -> Vec<u8> {
-        if self.path == b"/" {
-            [b"/", path].concat()
-        } else {
-            [self.path.as_slice(), b"/", path].concat()
-        }
+        below(&self.name, path)
     }
 
     fn owner(&self, entry: &Entry) -> Option<(Uid, Gid)> {
@@ -363,6 +378,11 @@ impl<'a> Extractor<'a> {
             }
         }
     }
+}
+
+fn below(dir: &[u8], path: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if dir.ends_with(b"/") { b"" } else { b"/" };
+    [dir, slash, path].concat()
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {

@@ -12,6 +12,7 @@ pub mod autostart;
 pub mod client;
 pub mod commands;
 pub mod config_file;
+pub mod copy;
 pub mod failure;
 pub mod flags;
 pub mod hello;

@@ -7,7 +7,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 use wharf_api::container::PathStat;
 use wharf_archive::compression::{Compression, MAGIC_LEN};
-use wharf_archive::extract::{self, ExtractError, errno_text, extract};
+use wharf_archive::extract::{self, Destination, ExtractError, errno_text, extract};
 use wharf_archive::pack::{self, Packer};
 use wharf_archive::pieces::Pieces;
 use wharf_archive::root::{Root, asks_for_directory, base, clean};
@@ -298,17 +298,18 @@ fn unpack(
         .read_to_end(&mut start)
         .map_err(ExtractError::Archive)?;
     let compression = Compression::detect(&start);
-    let whole = io::Cursor::new(start).chain(archive);
-    if compression == Compression::None {
-        return extract(whole, root, path, options);
-    }
-    let plain = compression.reader(whole).map_err(ExtractError::Archive)?;
-    extract(
-        io::BufReader::with_capacity(256 << 10, plain),
+    let destination = Destination {
         root,
         path,
-        options,
-    )
+        shown: path,
+    };
+    let whole = io::Cursor::new(start).chain(archive);
+    if compression == Compression::None {
+        return extract(whole, &destination, options, |_| {});
+    }
+    let plain = compression.reader(whole).map_err(ExtractError::Archive)?;
+    let plain = io::BufReader::with_capacity(256 << 10, plain);
+    extract(plain, &destination, options, |_| {})
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! Commands on containers.
 
 pub mod attach;
+pub mod commit;
+pub mod cp;
 pub mod create;
+pub mod diff;
 pub mod exec;
+pub mod export;
 pub mod lifecycle;
 pub mod logs;
 pub mod ls;
@@ -96,6 +100,57 @@ pub const COMMANDS: &[Command] = &[
         ]],
         stops_at_first_argument: false,
         run: attach::run,
+    },
+    Command {
+        paths: &["container commit", "commit"],
+        usage: "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        about: "Create a new image from a container's changes",
+        arity: Arity::Between(1, 2),
+        flags: &[&[
+            text("author", "Author (e.g., \"John Hannibal Smith <hannibal@a-team.com>\")").short('a'),
+            list("change", "Apply Dockerfile instruction to the created image").short('c'),
+            text("message", "Commit message").short('m'),
+            switch("pause", "Pause container during commit")
+                .short('p')
+                .default("true"),
+        ]],
+        stops_at_first_argument: true,
+        run: commit::run,
+    },
+    Command {
+        paths: &["container diff", "diff"],
+        usage: "CONTAINER",
+        about: "Inspect changes to files or directories on a container's filesystem",
+        arity: Arity::Exactly(1),
+        flags: &[],
+        stops_at_first_argument: false,
+        run: diff::run,
+    },
+    Command {
+        paths: &["container export", "export"],
+        usage: "[OPTIONS] CONTAINER",
+        about: "Export a container's filesystem as a tar archive",
+        arity: Arity::Exactly(1),
+        flags: &[&[text("output", "Write to a file, instead of STDOUT").short('o')]],
+        stops_at_first_argument: false,
+        run: export::run,
+    },
+    Command {
+        paths: &["container cp", "cp"],
+        usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tdocker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        about: "Copy files/folders between a container and the local filesystem",
+        arity: Arity::Exactly(2),
+        flags: &[&[
+            switch("archive", "Archive mode (copy all uid/gid information)").short('a'),
+            switch("follow-link", "Always follow symbol link in SRC_PATH").short('L'),
+            switch(
+                "quiet",
+                "Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached",
+            )
+            .short('q'),
+        ]],
+        stops_at_first_argument: false,
+        run: cp::run,
     },
     Command {
         paths: &["container exec", "exec"],

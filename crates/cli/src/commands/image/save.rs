@@ -24,7 +24,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         ));
     }
     let target = (!output.is_empty())
-        .then(|| Target::create(output))
+        .then(|| Target::create(output, "failed to save image"))
         .transpose()?;
     let platform = matches.text_or_empty("platform");
     let mut request =
@@ -36,17 +36,17 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     match target {
         None => copy(&mut body, |bytes| write_all(rustix::stdio::stdout(), bytes)),
         Some(mut target) => {
-            let bar = download_bar();
-            copy(&mut bar.wrap_read(&mut body), |bytes| {
-                target.file.write_all(bytes)
-            })?;
-            bar.finish_and_clear();
+            target.fill(&mut body, "Saving")?;
             target.finish()
         }
     }
 }
 
-fn copy(
+/// Passes a body on in large pieces. A reader that has gone away ends the command quietly.
+///
+/// # Errors
+/// Reading or writing failed.
+pub fn copy(
     body: &mut impl Read,
     mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
@@ -65,20 +65,22 @@ fn copy(
     }
 }
 
-fn download_bar() -> ProgressBar {
+fn download_bar(verb: &str) -> ProgressBar {
     if !terminal::stderr_is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(
-        ProgressStyle::with_template("Saving {decimal_bytes} {decimal_bytes_per_sec}")
-            .expect("the template is a constant that parses"),
+        ProgressStyle::with_template(&format!(
+            "{verb} {{decimal_bytes}} {{decimal_bytes_per_sec}}"
+        ))
+        .expect("the template parses: the verb is a word"),
     );
     bar
 }
 
 /// A file that appears under its name only when it is complete.
-struct Target {
+pub struct Target {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -86,9 +88,13 @@ struct Target {
 }
 
 impl Target {
-    fn create(output: &str) -> Result<Target, Failure> {
+    /// Makes it. `what` introduces errors.
+    ///
+    /// # Errors
+    /// Its directory is missing or cannot be written.
+    pub fn create(output: &str, what: &str) -> Result<Target, Failure> {
         let path = PathBuf::from(output);
-        let failed = |reason: String| Failure::new(format!("failed to save image: {reason}"));
+        let failed = |reason: String| Failure::new(format!("{what}: {reason}"));
         let directory = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -123,7 +129,22 @@ impl Target {
         })
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
+    /// Writes a body to it and shows how much has come.
+    ///
+    /// # Errors
+    /// Reading or writing failed.
+    pub fn fill(&mut self, body: &mut impl Read, verb: &str) -> Result<(), Failure> {
+        let bar = download_bar(verb);
+        copy(&mut bar.wrap_read(body), |bytes| self.file.write_all(bytes))?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// See rename(2).
+    pub fn finish(mut self) -> Result<(), Failure> {
         if self.temporary != self.path {
             std::fs::rename(&self.temporary, &self.path)?;
         }
