@@ -2,16 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::{IpNet, Ipv4Net};
-
+use crate::addresses::Addresses;
+use crate::driver::{Attachment, Interface, LinkPlan, inside, mac_of, new_endpoint};
 use crate::error::NetworkError;
-use crate::firewall::{NetworkRules, PortRule};
-use crate::ipam::{AddressPool, Refusal};
-use crate::link::{BridgePlan, EndpointPlan, Inside, Pair, Port};
-use crate::name::{Mac, random_id};
-use crate::option;
+use crate::firewall::{FamilyRules, NetworkRules, PortRule};
+use crate::link::{BridgePlan, Port};
+use crate::option::{self, BridgeOptions, GatewayMode};
 use crate::ports::Ports;
-use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping};
+use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping, PortRequest};
 
 /// Of a new veth.
 const DEFAULT_MTU: u32 = 1500;
@@ -23,43 +21,10 @@ pub(crate) struct Bridge {
     /// Index of the interface; it changes when somebody deletes the bridge and it has to be made again.
     pub(crate) index: u32,
     pub(crate) rules: NetworkRules,
-    pool: AddressPool,
-    gateway: Ipv4Addr,
-    fixed_addresses: bool,
+    pub(crate) options: BridgeOptions,
+    addresses: Addresses,
     /// Where ports are published that name no address of the host.
     host_binding: Ipv4Addr,
-}
-
-/// An attachment decided upon: the endpoint and how to make it.
-#[derive(Debug)]
-pub(crate) struct Attachment {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) plan: EndpointPlan,
-    pub(crate) bridge_name: String,
-}
-
-impl Attachment {
-    /// What the firewall must translate.
-    pub(crate) fn port_rules(&self) -> impl Iterator<Item = PortRule> {
-        port_rules(&self.endpoint)
-    }
-}
-
-/// The published ports of an endpoint as the firewall sees them.
-pub(crate) fn port_rules(endpoint: &Endpoint) -> impl Iterator<Item = PortRule> {
-    endpoint
-        .ports
-        .iter()
-        .filter_map(|mapping| match (endpoint.address, mapping.host_address) {
-            (Some(IpAddr::V4(address)), IpAddr::V4(host_address)) => Some(PortRule {
-                protocol: mapping.protocol,
-                host_address,
-                host_port: mapping.host_port,
-                address,
-                port: mapping.container_port,
-            }),
-            _ => None,
-        })
 }
 
 impl Bridge {
@@ -68,165 +33,74 @@ impl Bridge {
         let name = record.bridge_name().ok_or_else(|| {
             NetworkError::Invalid(format!("network {} has no bridge", record.name))
         })?;
-        let config = record.ipam.config.first();
-        let config = config.ok_or_else(|| {
-            NetworkError::Invalid(format!("network {} has no IPv4 subnet", record.name))
-        })?;
-        let subnet: Ipv4Net = parse(&config.subnet, "subnet")?;
-        let gateway: Ipv4Addr = parse(&config.gateway, "gateway address")?;
-        let range = if config.ip_range.is_empty() {
-            None
-        } else {
-            Some(IpNet::V4(parse(&config.ip_range, "IP range")?))
+        let options = BridgeOptions::read(&record.options, record.internal)?;
+        let addresses = Addresses::from_record(record)?;
+        let host_binding = match options.host_binding {
+            Some(IpAddr::V4(address)) => address,
+            _ => Ipv4Addr::UNSPECIFIED,
         };
-
-        let mut pool = AddressPool::new(subnet.into(), range);
-        let aux = config
-            .aux_addresses
-            .values()
-            .map(|text| parse::<IpAddr>(text, "auxiliary address"));
-        for reserved in std::iter::once(Ok(IpAddr::V4(gateway))).chain(aux) {
-            // Two names may reserve one address.
-            let _ = pool.take(reserved?);
-        }
-        let mtu = record
-            .options
-            .get(option::MTU)
-            .filter(|mtu| !mtu.is_empty());
-        let mtu = mtu
-            .map(|mtu| parse(mtu, "MTU"))
-            .transpose()?
-            .filter(|mtu| *mtu != 0);
-        let address = Ipv4Net::new(gateway, subnet.prefix_len())
-            .expect("the length comes from a valid subnet");
         Ok(Bridge {
-            plan: BridgePlan {
-                name: name.clone(),
-                address: Some(address.into()),
-                mtu,
-            },
+            plan: bridge_plan(&name, record, &options, &addresses),
             index: 0,
-            rules: NetworkRules {
-                bridge: name,
-                subnet: subnet.trunc(),
-                gateway: Some(gateway),
-                masquerade: flag(record, option::MASQUERADE, true),
-                icc: flag(record, option::ICC, true),
-                internal: record.internal,
-            },
-            pool,
-            gateway,
-            fixed_addresses: record.ipam.user_chosen,
-            host_binding: host_binding(record)?,
+            rules: network_rules(&name, record, &options, &addresses),
+            options,
+            addresses,
+            host_binding,
         })
-    }
-
-    pub(crate) fn subnet(&self) -> IpNet {
-        self.pool.subnet()
     }
 
     /// Keeps the address of an endpoint that lives from before.
     pub(crate) fn adopt(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
-        match endpoint.address {
-            Some(address) => self
-                .pool
-                .take(address)
-                .map(drop)
-                .map_err(|refusal| wish_refused(refusal, address)),
-            None => Ok(()),
-        }
+        self.addresses.adopt(endpoint)
     }
 
-    /// Decides on an attachment; address and ports are taken when this returns.
+    /// Decides on an attachment; its addresses are taken when this returns.
     pub(crate) fn plan_attachment(
         &mut self,
         record: &NetworkRecord,
         request: &EndpointRequest,
         interface: &Interface,
-        ports: &mut Ports,
     ) -> Result<Attachment, NetworkError> {
-        let wished_mac = request
-            .mac
-            .as_deref()
-            .filter(|mac| !mac.is_empty())
-            .map(parse_mac)
-            .transpose()?;
-        let endpoint_id = random_id();
-        let published = self.take_ports(record, request, ports).map_err(|source| {
-            NetworkError::ExternalConnectivity {
-                name: request.container_name.clone(),
-                endpoint_id: endpoint_id.clone(),
-                source: Box::new(source),
-            }
+        let pair = interface.pair.as_ref().ok_or_else(|| {
+            NetworkError::Invalid("an attachment to a bridge needs a veth pair".into())
         })?;
-        let address = self
-            .take_address(record, request.address)
-            .inspect_err(|_| {
-                published.iter().for_each(|mapping| ports.release(mapping));
-            })?;
-        let mac = wished_mac.unwrap_or_else(|| Mac::for_address(Some(address)));
-        let gateway = (!record.internal).then_some(IpAddr::V4(self.gateway));
-        let endpoint = Endpoint {
-            endpoint_id,
-            network_id: record.id.clone(),
-            network_name: record.name.clone(),
-            address: Some(address),
-            prefix_len: self.subnet().prefix_len(),
-            gateway,
-            mac: mac.to_string(),
-            host_interface: interface.pair.host_name.clone(),
-            ports: published,
+        let taken = self.addresses.take(record, request)?;
+        let mac = match mac_of(request, &taken) {
+            Ok(mac) => mac,
+            Err(error) => {
+                let unused = new_endpoint(record, request, &taken, crate::name::Mac::random(), "");
+                self.addresses.release(&unused);
+                return Err(error);
+            }
         };
-        let plan = self.plan_links(&endpoint, address, mac, interface);
+        let mut endpoint = new_endpoint(record, request, &taken, mac, &interface.name);
+        endpoint.host_interface.clone_from(&pair.host_name);
+        // Both ends have it already.
+        let mtu = self.plan.mtu.filter(|mtu| *mtu != DEFAULT_MTU);
+        let port = Port {
+            index: pair.host_index,
+            bridge_index: self.index,
+            mtu,
+            hairpin: false,
+            isolated: !self.options.icc,
+        };
         Ok(Attachment {
+            inside: inside(&endpoint, request, interface, Some(mac), mtu),
+            link: LinkPlan::Port(port),
             endpoint,
-            plan,
-            bridge_name: self.plan.name.clone(),
         })
     }
 
-    fn plan_links(
-        &self,
-        endpoint: &Endpoint,
-        address: IpAddr,
-        mac: Mac,
-        interface: &Interface,
-    ) -> EndpointPlan {
-        let address =
-            IpNet::new(address, endpoint.prefix_len).expect("the length comes from a valid subnet");
-        // Both ends have it already.
-        let mtu = self.plan.mtu.filter(|mtu| *mtu != DEFAULT_MTU);
-        EndpointPlan {
-            port: Port {
-                index: interface.pair.host_index,
-                bridge_index: self.index,
-                mtu,
-                hairpin: !endpoint.ports.is_empty(),
-            },
-            inside: Inside {
-                index: interface.pair.inside_index,
-                mac,
-                mtu,
-                addresses: vec![address],
-                gateways: endpoint
-                    .gateway
-                    .filter(|_| interface.default_route)
-                    .into_iter()
-                    .collect(),
-            },
-        }
-    }
-
     /// All ports, or none. Nothing is published from an internal network, as in Docker.
-    fn take_ports(
+    pub(crate) fn take_ports(
         &self,
         record: &NetworkRecord,
-        request: &EndpointRequest,
+        wanted: &[PortRequest],
         ports: &mut Ports,
     ) -> Result<Vec<PortMapping>, NetworkError> {
         let mut taken = Vec::new();
-        for wanted in request.ports.iter().filter(|_| !record.internal) {
-            match ports.take(wanted, self.host_binding) {
+        for request in wanted.iter().filter(|_| !record.internal) {
+            match ports.take(request, self.host_binding) {
                 Ok(mapping) => taken.push(mapping),
                 Err(error) => {
                     taken.iter().for_each(|mapping| ports.release(mapping));
@@ -237,71 +111,96 @@ impl Bridge {
         Ok(taken)
     }
 
+    /// What the firewall must know of the endpoint's published ports.
+    pub(crate) fn port_rules(&self, endpoint: &Endpoint) -> Vec<PortRule> {
+        let rule = |mapping: &PortMapping| {
+            let (address, mode): (IpAddr, _) = match mapping.host_address {
+                IpAddr::V4(_) => (endpoint.address?, self.options.mode4),
+                IpAddr::V6(_) => (endpoint.address6?.into(), self.options.mode6),
+            };
+            Some(PortRule {
+                bridge: self.plan.name.clone(),
+                mode,
+                direct: self.rules.is_direct(mode),
+                protocol: mapping.protocol,
+                host_address: mapping.host_address,
+                host_port: mapping.host_port,
+                address,
+                port: mapping.container_port,
+            })
+        };
+        endpoint.ports.iter().filter_map(rule).collect()
+    }
+
     /// Gives the endpoint's address back.
     pub(crate) fn release(&mut self, endpoint: &Endpoint) {
-        if let Some(address) = endpoint.address {
-            self.pool.release(address);
-        }
-    }
-
-    fn take_address(
-        &mut self,
-        record: &NetworkRecord,
-        wished: Option<IpAddr>,
-    ) -> Result<IpAddr, NetworkError> {
-        match wished {
-            Some(_) if !self.fixed_addresses => Err(NetworkError::AddressNotSupported),
-            Some(address) => self
-                .pool
-                .take(address)
-                .map_err(|refusal| wish_refused(refusal, address)),
-            None => self
-                .pool
-                .take_any()
-                .map_err(|_| NetworkError::NoAddressLeft {
-                    name: record.name.clone(),
-                    id: record.id.clone(),
-                }),
-        }
+        self.addresses.release(endpoint);
     }
 }
 
-/// The interface of an attachment.
-#[derive(Debug, Clone)]
-pub(crate) struct Interface {
-    pub(crate) pair: Pair,
-    /// Whether the default route goes here.
-    pub(crate) default_route: bool,
-}
-
-fn wish_refused(refusal: Refusal, address: IpAddr) -> NetworkError {
-    match refusal {
-        Refusal::Taken | Refusal::Exhausted => NetworkError::AddressInUse(address),
-        Refusal::OutOfRange => NetworkError::AddressOutOfRange(address),
+fn bridge_plan(
+    name: &str,
+    record: &NetworkRecord,
+    options: &BridgeOptions,
+    addresses: &Addresses,
+) -> BridgePlan {
+    let v4 = addresses
+        .v4()
+        .first()
+        .filter(|_| !options.inhibit_ipv4 && options.mode4 != GatewayMode::Isolated);
+    let v6 = addresses
+        .v6()
+        .first()
+        .filter(|_| options.mode6 != GatewayMode::Isolated);
+    BridgePlan {
+        name: name.to_owned(),
+        address: v4.and_then(super::addresses::Subnet::interface_address),
+        address6: v6.and_then(super::addresses::Subnet::interface_address),
+        ipv6: record.enable_ipv6,
+        keeps_addresses: options.inhibit_ipv4,
+        mtu: options.mtu,
     }
 }
 
-fn parse_mac(text: &str) -> Result<Mac, NetworkError> {
-    text.parse()
-        .map_err(|()| NetworkError::Invalid(format!("invalid MAC address: {text}")))
-}
-
-fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, NetworkError> {
-    text.parse()
-        .map_err(|_| NetworkError::Invalid(format!("invalid {what}: {text}")))
-}
-
-fn host_binding(record: &NetworkRecord) -> Result<Ipv4Addr, NetworkError> {
-    match record.options.get(option::HOST_BINDING).map(String::as_str) {
-        None | Some("") => Ok(Ipv4Addr::UNSPECIFIED),
-        Some(text) => parse(text, "host binding address"),
+fn network_rules(
+    name: &str,
+    record: &NetworkRecord,
+    options: &BridgeOptions,
+    addresses: &Addresses,
+) -> NetworkRules {
+    let family = |subnet: &super::addresses::Subnet, mode, source| FamilyRules {
+        subnet: subnet.net(),
+        gateway: subnet.gateway,
+        mode,
+        source,
+    };
+    let v4 = addresses
+        .v4()
+        .first()
+        .map(|subnet| family(subnet, options.mode4, options.source4));
+    let v6 = addresses
+        .v6()
+        .first()
+        .map(|subnet| family(subnet, options.mode6, options.source6));
+    NetworkRules {
+        bridge: name.to_owned(),
+        masquerade: options.masquerade,
+        icc: options.icc,
+        internal: record.internal,
+        trusted: options.trusted.clone(),
+        allows_direct_routing: false,
+        v4,
+        v6,
     }
 }
 
-fn flag(record: &NetworkRecord, name: &str, default: bool) -> bool {
-    match record.options.get(name).map(String::as_str) {
-        Some("true" | "1" | "t" | "T" | "TRUE" | "True") => true,
-        Some("false" | "0" | "f" | "F" | "FALSE" | "False") => false,
-        _ => default,
-    }
+/// Whether `name` may be the one of an interface (`dev_valid_name` in the kernel).
+pub(crate) fn is_interface_name(name: &str) -> bool {
+    /// `IFNAMSIZ` with its zero.
+    const MAX: usize = 15;
+    let bad = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace();
+    !name.is_empty() && name.len() <= MAX && !name.bytes().any(bad) && name != "." && name != ".."
 }
+
+/// Options that only say what a record says elsewhere, so that they are not stored twice.
+pub(crate) const FAMILY_OPTIONS: [&str; 2] = [option::ENABLE_IPV4, option::ENABLE_IPV6];

@@ -41,9 +41,16 @@ pub enum NetworkError {
     /// The wished-for address is taken.
     #[error("Address already in use")]
     AddressInUse(IpAddr),
+    /// No subnet of the network has the wished-for address.
+    #[error(
+        "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address {0}"
+    )]
+    NoSubnetContains(IpAddr),
     /// No address is left in the subnet.
-    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
+    #[error("no available IPv{family} addresses on this network's address pools: {name} ({id})")]
     NoAddressLeft {
+        /// 4 or 6.
+        family: u8,
         /// Network's name.
         name: String,
         /// Network's id.
@@ -54,7 +61,7 @@ pub enum NetworkError {
     AddressOutOfRange(IpAddr),
     /// A fixed address was asked of a network whose subnet the user did not choose.
     #[error(
-        "user specified IP address is supported only when connecting to networks with user configured subnets"
+        "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets"
     )]
     AddressNotSupported,
     /// Network still has endpoints.
@@ -117,6 +124,7 @@ impl NetworkError {
             Self::Ambiguous(..)
             | Self::AddressOutOfRange(_)
             | Self::AddressNotSupported
+            | Self::NoSubnetContains(_)
             | Self::Invalid(_) => ErrorKind::Invalid,
             Self::PoolOverlaps
             | Self::AddressInUse(_)
@@ -147,6 +155,18 @@ impl NetworkError {
             what: what.into(),
             source,
         }
+    }
+}
+
+/// Several problems as moby's `multierror` shows them: one alone as it is, more as a list.
+pub(crate) fn join(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        more => more
+            .iter()
+            .map(|problem| format!("* {}", problem.replace('\n', "\n\t")))
+            .collect::<Vec<_>>()
+            .join("\n"),
     }
 }
 

@@ -5,11 +5,12 @@
 mod nftables;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::NetworkError;
+use crate::option::GatewayMode;
 use crate::record::Protocol;
 
 pub(crate) use nftables::{Attributes, Nftables};
@@ -18,24 +19,51 @@ pub(crate) use nftables::{Attributes, Nftables};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NetworkRules {
     pub(crate) bridge: String,
-    pub(crate) subnet: Ipv4Net,
-    /// Host's address on the bridge; the only one in the subnet that other interfaces may address directly.
-    pub(crate) gateway: Option<Ipv4Addr>,
     pub(crate) masquerade: bool,
     /// Whether containers on the network may talk to each other.
     pub(crate) icc: bool,
     /// No way out, no way in.
     pub(crate) internal: bool,
+    /// Interfaces of the host whose neighbours may address containers directly.
+    pub(crate) trusted: Vec<String>,
+    /// Everybody may (`--allow-direct-routing`); only published ports answer all the same.
+    pub(crate) allows_direct_routing: bool,
+    pub(crate) v4: Option<FamilyRules>,
+    pub(crate) v6: Option<FamilyRules>,
+}
+
+impl NetworkRules {
+    /// Whether published ports answer at container addresses too.
+    pub(crate) fn is_direct(&self, mode: GatewayMode) -> bool {
+        mode == GatewayMode::Routed || self.allows_direct_routing || !self.trusted.is_empty()
+    }
+}
+
+/// One address family of a bridge network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FamilyRules {
+    pub(crate) subnet: IpNet,
+    /// Host's address on the bridge; the only one in the subnet that other interfaces may address directly.
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) mode: GatewayMode,
+    /// What leaves has this source address; `None`: that of the interface it leaves by.
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// A published port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PortRule {
+    /// The container's.
+    pub(crate) bridge: String,
+    /// Its network's, in the family of the addresses.
+    pub(crate) mode: GatewayMode,
+    /// Whether it answers at the container's address too.
+    pub(crate) direct: bool,
     pub(crate) protocol: Protocol,
-    /// `0.0.0.0` stands for all addresses of the host.
-    pub(crate) host_address: Ipv4Addr,
+    /// `0.0.0.0` or `::` stands for all addresses of the host.
+    pub(crate) host_address: IpAddr,
     pub(crate) host_port: u16,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) port: u16,
 }
 
@@ -46,6 +74,13 @@ pub(crate) enum Change {
     RemoveNetwork(NetworkRules),
     AddPort(PortRule),
     RemovePort(PortRule),
+}
+
+/// The address families that are ours to guard (`--iptables`, `--ip6tables`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Families {
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
 }
 
 /// A firewall program of the host.

@@ -20,6 +20,31 @@ pub(crate) fn enable_ip_forward() -> Result<bool, NetworkError> {
     Ok(true)
 }
 
+/// Lets the host forward IPv6 packets, of all interfaces and of those to come. Says whether it did not before.
+pub(crate) fn enable_ip6_forward() -> Result<bool, NetworkError> {
+    let mut changed = false;
+    for scope in ["default", "all"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{scope}/forwarding");
+        let current = fs::read(&path).step(|| format!("read {path}"))?;
+        if current.first() != Some(&b'1') {
+            fs::write(&path, "1").step(|| format!("enable {path}"))?;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// Lets `interface` speak IPv6, without listening to router advertisements.
+pub(crate) fn enable_ipv6(interface: &str) -> io::Result<()> {
+    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
+        let path = format!("/proc/sys/net/ipv6/conf/{interface}/{name}");
+        if fs::read_to_string(&path)?.trim() != value {
+            fs::write(&path, value)?;
+        }
+    }
+    Ok(())
+}
+
 /// Sets `net.ipv4.conf.<interface>.route_localnet`, without which a connection from the host's loopback that is translated to a
 /// container finds no way back.
 pub(crate) fn enable_route_localnet(interface: &str) -> Result<(), NetworkError> {

@@ -4,4 +4,4 @@ mod pool;
 mod subnets;
 
 pub(crate) use pool::{AddressPool, Refusal};
-pub(crate) use subnets::{SubnetSource, default_sources, overlap, pick_subnet};
+pub(crate) use subnets::{SubnetSource, default_sources, local_source, overlap, pick_subnet};

@@ -8,11 +8,15 @@
 // A panic is how a test fails.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod addresses;
+mod attach;
 mod bridge;
 mod dns;
+mod driver;
 mod error;
 mod firewall;
 mod forward;
+mod gateway;
 mod host;
 mod ipam;
 mod link;
@@ -23,6 +27,7 @@ pub mod netd;
 mod netlink;
 mod networks;
 mod option;
+mod parent;
 mod ports;
 mod predefined;
 mod record;
@@ -33,6 +38,6 @@ pub use error::{ErrorKind, NetworkError};
 pub use manager::NetworkManager;
 pub use netd::protocol::{Resolving, ResolvingEndpoint};
 pub use record::{
-    Endpoint, EndpointRequest, IpamRecord, NetdConfig, NetworkConfig, NetworkRecord, NewNetwork,
-    PortMapping, PortRequest, Protocol, Sandbox, SubnetRecord,
+    Endpoint, EndpointRequest, FirewallBackend, IpamRecord, NetdConfig, NetworkConfig,
+    NetworkRecord, NewNetwork, PortMapping, PortRequest, Protocol, Sandbox, SubnetRecord,
 };

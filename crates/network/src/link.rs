@@ -1,11 +1,13 @@
 //! Links, addresses and routes: plans as plain values, and their netlink messages.
 
 mod bridge;
+mod child;
 mod endpoint;
 mod message;
 mod pair;
 
 pub(crate) use bridge::{BridgePlan, BridgeState, delete_link, read_bridge};
-pub(crate) use endpoint::{EndpointPlan, Inside, Port};
-pub(crate) use message::{change_link, routes};
+pub(crate) use child::{ChildKind, ChildPlan, ParentPlan, is_vlan_or_dummy};
+pub(crate) use endpoint::{DefaultRoute, Inside, Port};
+pub(crate) use message::{change_link, link_by_name, link_names, routes};
 pub(crate) use pair::{Pair, without_ipv6_address};

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{NetworkError, Step};
-use crate::link::{Pair, change_link, without_ipv6_address};
+use crate::link::{Inside, Pair, change_link, without_ipv6_address};
 use crate::netlink::{Batch, Connection};
 
 /// How many namespaces of a kind wait ready.
@@ -55,21 +55,45 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// The veth pair for the interface `eth<number>`: the prepared one for the first, a new one for the others.
-    pub(crate) fn take_pair(&mut self, number: usize) -> Result<Pair, NetworkError> {
+    /// The namespace of a container that runs. New interfaces do not speak IPv6 until [`Namespace::finish`].
+    pub(crate) fn existing(
+        namespace: OwnedFd,
+        host: Arc<OwnedFd>,
+    ) -> Result<Namespace, NetworkError> {
+        let opened = on_a_thread_in(&namespace, || {
+            let connection = Connection::open_route()
+                .step(|| "open a netlink socket in the container".into())?;
+            Ok((connection, open_ipv6_default()?))
+        });
+        let (connection, ipv6_default) = opened?;
+        let namespace = Namespace {
+            namespace,
+            connection,
+            pair: None,
+            ipv6_default,
+            host,
+        };
+        namespace
+            .set_ipv6(false)
+            .step(|| "switch IPv6 off for new interfaces of the container".into())?;
+        Ok(namespace)
+    }
+
+    /// The veth pair for the interface `name`: the prepared one if there is one yet, else a new one.
+    pub(crate) fn take_pair(&mut self, name: &str) -> Result<Pair, NetworkError> {
         match self.pair.take() {
-            Some(pair) if number == 0 => Ok(pair),
-            _ => self.create_pair(number),
+            Some(pair) if pair.inside_name == name => Ok(pair),
+            Some(pair) => Ok(pair.renamed(&mut self.connection, name)?),
+            None => Ok(Pair::create(&mut self.connection, self.host.as_fd(), name)?),
         }
     }
 
-    /// A new pair for the interface `eth<number>`.
-    pub(crate) fn create_pair(&mut self, number: usize) -> Result<Pair, NetworkError> {
-        Ok(Pair::create(
-            &mut self.connection,
-            self.host.as_fd(),
-            &format!("eth{number}"),
-        )?)
+    /// Sets an interface up: its link, what it needs below `/proc/sys/net`, its addresses and routes.
+    pub(crate) fn set_up(&mut self, inside: &Inside) -> Result<(), NetworkError> {
+        let namespace = &self.namespace;
+        inside.execute(&mut self.connection, |inside| {
+            on_a_thread_in(namespace, || write_sysctls(inside))
+        })
     }
 
     /// The namespace itself.
@@ -297,7 +321,7 @@ impl Worker {
 
     fn prepare_with_pair(&mut self) -> Result<Namespace, NetworkError> {
         let mut namespace = self.prepare()?;
-        let pair = namespace.create_pair(0)?;
+        let pair = namespace.take_pair("eth0")?;
         if namespace.ipv6_default.is_some() {
             let mut batch = Batch::new();
             batch.push_route(
@@ -310,6 +334,46 @@ impl Worker {
         namespace.pair = Some(pair);
         Ok(namespace)
     }
+}
+
+/// Runs `work` on a thread of its own inside `namespace`: what is below `/proc/sys/net` is that of the thread that looks.
+fn on_a_thread_in<T: Send>(
+    namespace: &OwnedFd,
+    work: impl FnOnce() -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().stack_size(256 * 1024);
+        let worker = worker
+            .spawn_scoped(scope, || {
+                wharf_sys::netns::enter(namespace.as_fd())
+                    .step(|| "enter the container's network namespace".into())?;
+                work()
+            })
+            .step(|| "start a thread".into())?;
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn write_sysctls(inside: &Inside) -> Result<(), NetworkError> {
+    if inside.ipv6 {
+        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", inside.interface);
+        std::fs::write(&path, "0").step(|| format!("enable IPv6 by {path}"))?;
+    }
+    for (name, value) in &inside.sysctls {
+        // Interface names may have dots; the other parts of a name do not.
+        let parts: Vec<&str> = name.splitn(5, '.').collect();
+        let [_, family, scope, _, setting] = parts.as_slice() else {
+            continue;
+        };
+        let path = format!(
+            "/proc/sys/net/{family}/{scope}/{}/{setting}",
+            inside.interface
+        );
+        std::fs::write(&path, value).step(|| format!("set {path} to {value}"))?;
+    }
+    Ok(())
 }
 
 /// The file stays bound to the namespace of the thread that opens it.

@@ -6,17 +6,22 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use crate::bridge::{Attachment, Bridge, Interface, port_rules};
+use crate::bridge::{Bridge, is_interface_name};
+use crate::driver::{Attachment, Driver, Interface};
 use crate::error::NetworkError;
-use crate::firewall::Change;
+use crate::firewall::{Change, PortRule};
 use crate::host;
-use crate::ipam::{SubnetSource, default_sources};
+use crate::ipam::{SubnetSource, default_sources, local_source};
 use crate::link::{read_bridge, routes};
 use crate::name::random_id;
 use crate::netlink::Connection;
+use crate::option;
+use crate::parent::ParentDriver;
 use crate::ports::Ports;
 use crate::predefined;
-use crate::record::{Endpoint, EndpointRequest, NetworkConfig, NetworkRecord};
+use crate::record::{
+    Endpoint, EndpointRequest, NetworkConfig, NetworkRecord, PortMapping, PortRequest,
+};
 
 /// All networks, predefined first, then by creation.
 #[derive(Debug)]
@@ -29,16 +34,9 @@ pub(crate) struct Networks {
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) record: NetworkRecord,
-    driver: Driver,
+    pub(crate) driver: Driver,
     /// By id.
     pub(crate) endpoints: HashMap<String, Endpoint>,
-}
-
-#[derive(Debug)]
-enum Driver {
-    Bridge(Box<Bridge>),
-    Host,
-    Null,
 }
 
 /// An endpoint that is gone but for its address and ports, which are given back when the firewall knows.
@@ -74,7 +72,7 @@ impl Networks {
         records.extend(user_defined);
         let list = records
             .into_iter()
-            .map(Networks::start)
+            .map(|record| Networks::start(record, config))
             .collect::<Result<_, _>>()?;
         Ok(Networks {
             list,
@@ -83,17 +81,14 @@ impl Networks {
     }
 
     /// A network from its record, with nobody on it.
-    pub(crate) fn start(record: NetworkRecord) -> Result<Network, NetworkError> {
-        let driver = match record.driver.as_str() {
-            "bridge" => Driver::Bridge(Box::new(Bridge::from_record(&record)?)),
-            "host" => Driver::Host,
-            "null" => Driver::Null,
-            other => {
-                return Err(NetworkError::NotImplemented(format!(
-                    "network driver {other}"
-                )));
-            }
-        };
+    pub(crate) fn start(
+        record: NetworkRecord,
+        config: &NetworkConfig,
+    ) -> Result<Network, NetworkError> {
+        let mut driver = Driver::of(&record)?;
+        if let Driver::Bridge(bridge) = &mut driver {
+            bridge.rules.allows_direct_routing = config.allow_direct_routing;
+        }
         Ok(Network {
             record,
             driver,
@@ -106,7 +101,6 @@ impl Networks {
         config: &NetworkConfig,
         host: &mut Connection,
     ) -> Result<(), NetworkError> {
-        let mut any = false;
         for network in &mut self.list {
             let is_default = network.record.is_predefined();
             let Some(bridge) = network.bridge_mut() else {
@@ -116,12 +110,22 @@ impl Networks {
             if is_default && !predefined::is_user_managed(config) {
                 host::refuse_router_advertisements(&bridge.plan.name)?;
             }
-            any = true;
+            enable_forwarding(config, &network.record)?;
         }
-        if any && !config.no_ip_forward && host::enable_ip_forward()? {
-            tracing::info!("enabled IPv4 forwarding on the host");
-        }
+        self.ensure_parents(host);
         Ok(())
+    }
+
+    /// Makes parents of macvlan and ipvlan networks that are ours to make. One that can't be made now keeps only its own
+    /// containers from starting.
+    fn ensure_parents(&self, host: &mut Connection) {
+        for network in &self.list {
+            if let Driver::Parent(parent) = &network.driver
+                && let Err(error) = parent.parent.ensure(host)
+            {
+                tracing::warn!(network = network.record.name, %error, "parent interface is missing");
+            }
+        }
     }
 
     /// Takes over the endpoints of containers that live. One whose network or address is gone is reported and forgotten.
@@ -140,8 +144,10 @@ impl Networks {
             .find(|network| network.record.id == endpoint.network_id);
         let network =
             network.ok_or_else(|| NetworkError::NotFound(endpoint.network_name.clone()))?;
-        if let Some(bridge) = network.bridge_mut() {
-            bridge.adopt(endpoint)?;
+        match &mut network.driver {
+            Driver::Bridge(bridge) => bridge.adopt(endpoint)?,
+            Driver::Parent(parent) => parent.adopt(endpoint)?,
+            Driver::Host | Driver::Null | Driver::Config => {}
         }
         network
             .endpoints
@@ -161,16 +167,49 @@ impl Networks {
                 Driver::Bridge(bridge) => Some(Change::AddNetwork(bridge.rules.clone())),
                 _ => None,
             });
-        let endpoints = self
-            .list
-            .iter()
-            .flat_map(|network| network.endpoints.values());
-        bridges
-            .chain(endpoints.flat_map(port_rules).map(Change::AddPort))
-            .collect()
+        let ports = self.list.iter().flat_map(|network| {
+            network
+                .endpoints
+                .values()
+                .flat_map(|endpoint| network.port_rules(endpoint))
+        });
+        bridges.chain(ports.map(Change::AddPort)).collect()
     }
 
-    /// Decides on an attachment; its addresses and ports are taken when this returns.
+    /// What the firewall must know of an endpoint's published ports.
+    pub(crate) fn port_rules(&self, endpoint: &Endpoint) -> Vec<PortRule> {
+        let network = self
+            .list
+            .iter()
+            .find(|network| network.record.id == endpoint.network_id);
+        network.map_or_else(Vec::new, |network| network.port_rules(endpoint))
+    }
+
+    /// The interface that each request becomes, in a container that has interfaces called `used`.
+    pub(crate) fn interfaces(
+        &self,
+        requests: &[EndpointRequest],
+        used: &[String],
+    ) -> Result<Vec<Wanted>, NetworkError> {
+        let mut used = used.to_vec();
+        let mut wanted = Vec::with_capacity(requests.len());
+        for request in requests {
+            let network = self.find(&request.network)?;
+            let given = request.driver_opts.get(option::ENDPOINT_INTERFACE);
+            let name = match given.filter(|name| !name.is_empty()) {
+                Some(name) => check_interface_name(name, &used)?,
+                None => first_unused(network.driver.interface_prefix(), &used),
+            };
+            used.push(name.clone());
+            wanted.push(Wanted {
+                name,
+                pair: network.driver.wants_pair(),
+            });
+        }
+        Ok(wanted)
+    }
+
+    /// Decides on an attachment; its addresses are taken when this returns.
     pub(crate) fn plan_attachment(
         &mut self,
         request: &EndpointRequest,
@@ -185,10 +224,19 @@ impl Networks {
         };
         let attachment = match &mut network.driver {
             Driver::Bridge(bridge) => {
-                bridge.plan_attachment(&network.record, request, interface, &mut self.ports)?
+                bridge.plan_attachment(&network.record, request, interface)?
+            }
+            Driver::Parent(parent) => {
+                parent.plan_attachment(&network.record, request, interface)?
             }
             Driver::Null => return Err(alone("private (none)")),
             Driver::Host => return Err(alone("host")),
+            Driver::Config => {
+                return Err(NetworkError::Forbidden(format!(
+                    "cannot connect container to network {}: configuration networks can't have endpoints",
+                    network.record.name
+                )));
+            }
         };
         let endpoint = &attachment.endpoint;
         network
@@ -208,29 +256,66 @@ impl Networks {
         Ok(endpoint)
     }
 
+    /// Publishes ports through an endpoint. All, or none.
+    pub(crate) fn take_ports(
+        &mut self,
+        endpoint: &mut Endpoint,
+        wanted: &[PortRequest],
+    ) -> Result<(), NetworkError> {
+        let network = self
+            .list
+            .iter()
+            .find(|network| network.record.id == endpoint.network_id);
+        if let Some(Network {
+            record,
+            driver: Driver::Bridge(bridge),
+            ..
+        }) = network
+        {
+            endpoint.ports = bridge.take_ports(record, wanted, &mut self.ports)?;
+        }
+        Ok(())
+    }
+
+    /// Gives ports back that no endpoint has any more.
+    pub(crate) fn release_ports(&mut self, mappings: &[PortMapping]) {
+        mappings
+            .iter()
+            .for_each(|mapping| self.ports.release(mapping));
+    }
+
+    /// Remembers an endpoint that changed.
+    pub(crate) fn update(&mut self, endpoint: &Endpoint) {
+        if let Some(network) = self.by_id(&endpoint.network_id) {
+            network
+                .endpoints
+                .insert(endpoint.endpoint_id.clone(), endpoint.clone());
+        }
+    }
+
     /// Forgets an endpoint. `None` when it was forgotten before: known by its id, not by the address, which may be somebody
     /// else's by now.
     pub(crate) fn release(&mut self, endpoint: &Endpoint) -> Option<Released> {
-        let endpoint = self
-            .by_id(&endpoint.network_id)?
-            .endpoints
-            .remove(&endpoint.endpoint_id)?;
-        let changes = port_rules(&endpoint).map(Change::RemovePort).collect();
-        Some(Released { endpoint, changes })
+        let network = self.by_id(&endpoint.network_id)?;
+        let endpoint = network.endpoints.remove(&endpoint.endpoint_id)?;
+        let changes = network.port_rules(&endpoint).into_iter();
+        Some(Released {
+            changes: changes.map(Change::RemovePort).collect(),
+            endpoint,
+        })
     }
 
-    /// Gives a released endpoint's address and ports to whoever comes next.
+    /// Gives a released endpoint's addresses and ports to whoever comes next.
     pub(crate) fn give_back(&mut self, released: &Released) {
         let endpoint = &released.endpoint;
-        endpoint
-            .ports
-            .iter()
-            .for_each(|mapping| self.ports.release(mapping));
-        if let Some(bridge) = self
+        self.release_ports(&endpoint.ports);
+        match self
             .by_id(&endpoint.network_id)
-            .and_then(Network::bridge_mut)
+            .map(|network| &mut network.driver)
         {
-            bridge.release(endpoint);
+            Some(Driver::Bridge(bridge)) => bridge.release(endpoint),
+            Some(Driver::Parent(parent)) => parent.release(endpoint),
+            _ => {}
         }
     }
 
@@ -248,6 +333,51 @@ impl Networks {
 
     pub(crate) fn add(&mut self, network: Network) {
         self.list.push(network);
+    }
+
+    /// Whether a network has this parent interface.
+    pub(crate) fn has_parent(&self, name: &str) -> bool {
+        self.parents().any(|(_, parent)| parent.parent.name == name)
+    }
+
+    /// A parent in pass-through mode has one child alone.
+    pub(crate) fn check_parent(&self, new: &Network) -> Result<(), NetworkError> {
+        let Driver::Parent(own) = &new.driver else {
+            return Ok(());
+        };
+        let name = &own.parent.name;
+        for (record, other) in self
+            .parents()
+            .filter(|(_, other)| other.parent.name == *name)
+        {
+            let id = &record.id;
+            if own.is_exclusive() {
+                return Err(NetworkError::Invalid(format!(
+                    "cannot use mode passthru, macvlan network {id} is already using parent interface {name}"
+                )));
+            }
+            if other.is_exclusive() {
+                return Err(NetworkError::Invalid(format!(
+                    "macvlan network {id} is already using parent interface {name} in mode passthru"
+                )));
+            }
+            if record.driver != new.record.driver {
+                // The kernel gives an interface to one of the two drivers.
+                return Err(NetworkError::Invalid(format!(
+                    "network {id} is already using parent interface {name}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn parents(&self) -> impl Iterator<Item = (&NetworkRecord, &ParentDriver)> {
+        self.list
+            .iter()
+            .filter_map(|network| match &network.driver {
+                Driver::Parent(parent) => Some((&network.record, &**parent)),
+                _ => None,
+            })
     }
 
     /// Takes a network out that may be removed.
@@ -304,9 +434,64 @@ impl Network {
     pub(crate) fn bridge_mut(&mut self) -> Option<&mut Bridge> {
         match &mut self.driver {
             Driver::Bridge(bridge) => Some(bridge),
-            Driver::Host | Driver::Null => None,
+            _ => None,
         }
     }
+
+    fn port_rules(&self, endpoint: &Endpoint) -> Vec<PortRule> {
+        match &self.driver {
+            Driver::Bridge(bridge) => bridge.port_rules(endpoint),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// An interface to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Name in the container.
+    pub(crate) name: String,
+    /// Whether it is one end of a veth pair.
+    pub(crate) pair: bool,
+}
+
+fn check_interface_name(name: &str, used: &[String]) -> Result<String, NetworkError> {
+    if !is_interface_name(name) {
+        return Err(NetworkError::Invalid(format!(
+            "invalid interface name: {name}"
+        )));
+    }
+    if name == "lo" || used.iter().any(|other| other == name) {
+        return Err(NetworkError::Forbidden(format!(
+            "interface name {name} is already used by the container"
+        )));
+    }
+    Ok(name.to_owned())
+}
+
+/// `eth0`, `eth1`, …: the first that nobody has.
+fn first_unused(prefix: &str, used: &[String]) -> String {
+    (0..)
+        .map(|number: u32| format!("{prefix}{number}"))
+        .find(|name| !used.contains(name))
+        .expect("fewer interfaces than numbers")
+}
+
+/// Lets the host forward what a bridge network needs.
+pub(crate) fn enable_forwarding(
+    config: &NetworkConfig,
+    record: &NetworkRecord,
+) -> Result<(), NetworkError> {
+    if config.no_ip_forward {
+        return Ok(());
+    }
+    if record.enable_ipv4 && host::enable_ip_forward()? {
+        tracing::info!("enabled IPv4 forwarding on the host");
+    }
+    if record.enable_ipv6 && host::enable_ip6_forward()? {
+        tracing::info!("enabled IPv6 forwarding on the host");
+    }
+    Ok(())
 }
 
 fn bare_endpoint(record: &NetworkRecord) -> Endpoint {
@@ -314,12 +499,7 @@ fn bare_endpoint(record: &NetworkRecord) -> Endpoint {
         endpoint_id: random_id(),
         network_id: record.id.clone(),
         network_name: record.name.clone(),
-        address: None,
-        prefix_len: 0,
-        gateway: None,
-        mac: String::new(),
-        host_interface: String::new(),
-        ports: Vec::new(),
+        ..Endpoint::default()
     }
 }
 
@@ -336,9 +516,7 @@ fn plan_default_bridge(
         .into_iter()
         .filter(|(_, through)| Some(*through) != index)
         .map(|(net, _)| net);
-    let taken = others
-        .iter()
-        .filter_map(|record| record.subnet().parse().ok());
+    let taken = others.iter().flat_map(NetworkRecord::subnets);
     let occupied: Vec<IpNet> = routed.chain(taken).collect();
     predefined::plan_bridge(
         config,
@@ -349,29 +527,33 @@ fn plan_default_bridge(
     )
 }
 
-/// `--default-address-pool`, or Docker's pools.
+/// `--default-address-pool`, or Docker's pools, per family.
 pub(crate) fn sources(config: &NetworkConfig) -> Result<Vec<SubnetSource>, NetworkError> {
-    if config.default_address_pools.is_empty() {
-        return Ok(default_sources());
-    }
-    let pools = config
+    let mut sources = config
         .default_address_pools
         .iter()
-        .filter(|(base, _)| !matches!(base.parse(), Ok(IpNet::V6(_))));
-    pools
-        .map(|(base, size)| {
-            let parsed: ipnet::Ipv4Net = base
-                .parse()
-                .map_err(|_| NetworkError::Invalid(format!("invalid pool base {base}")))?;
-            if !(parsed.prefix_len()..=32).contains(size) {
-                return Err(NetworkError::Invalid(format!(
-                    "invalid size {size} for the pool {base}"
-                )));
-            }
-            Ok(SubnetSource {
-                base: parsed.trunc(),
-                size: *size,
-            })
-        })
-        .collect()
+        .map(|(base, size)| source(base, *size))
+        .collect::<Result<Vec<_>, _>>()?;
+    if !sources.iter().any(|source| source.base.addr().is_ipv4()) {
+        sources.extend(default_sources());
+    }
+    if !sources.iter().any(|source| source.base.addr().is_ipv6()) {
+        sources.push(local_source(&config.host_id));
+    }
+    Ok(sources)
+}
+
+fn source(base: &str, size: u8) -> Result<SubnetSource, NetworkError> {
+    let parsed: IpNet = base
+        .parse()
+        .map_err(|_| NetworkError::Invalid(format!("invalid pool base {base}")))?;
+    if !(parsed.prefix_len()..=parsed.max_prefix_len()).contains(&size) {
+        return Err(NetworkError::Invalid(format!(
+            "invalid size {size} for the pool {base}"
+        )));
+    }
+    Ok(SubnetSource {
+        base: parsed.trunc(),
+        size,
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::error::NetworkError;
 use crate::ipam::{SubnetSource, pick_subnet};
@@ -46,6 +46,8 @@ pub(crate) fn plain(name: &str, driver: &str) -> NetworkRecord {
         },
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
+        config_only: false,
+        config_from: String::new(),
     }
 }
 
@@ -61,21 +63,102 @@ pub(crate) fn plan_bridge(
     if is_user_managed(config) {
         check_user_bridge(config, interface, state)?;
     }
-    let gateway = match (&config.bip, state.and_then(|state| state.ipv4.first())) {
-        (Some(bip), _) => parse_bip(bip)?,
-        (None, Some(IpNet::V4(address))) => *address,
-        (None, _) => first_host(pick_subnet(sources, occupied).ok_or(NetworkError::NoPoolLeft)?),
-    };
-    let subnet = SubnetRecord {
-        subnet: gateway.trunc().to_string(),
-        ip_range: ip_range(config, gateway)?,
-        gateway: gateway.addr().to_string(),
-        aux_addresses: BTreeMap::new(),
-    };
+    let families = [
+        Some(Family {
+            own: &config.bip,
+            option: "bip",
+            range: &config.fixed_cidr,
+            range_option: "fixed-cidr",
+            route: &config.default_gateway,
+            route_key: "DefaultGatewayIPv4",
+            ipv6: false,
+        }),
+        config.ipv6.then_some(Family {
+            own: &config.bip6,
+            option: "bip6",
+            range: &config.fixed_cidr_v6,
+            range_option: "fixed-cidr-v6",
+            route: &config.default_gateway_v6,
+            route_key: "DefaultGatewayIPv6",
+            ipv6: true,
+        }),
+    ];
     let mut record = plain("bridge", "bridge");
-    record.ipam.config = vec![subnet];
+    for family in families.into_iter().flatten() {
+        let subnet = plan_subnet(&family, state, sources, occupied)?;
+        record.ipam.config.push(subnet);
+    }
+    record.enable_ipv6 = config.ipv6;
     record.options = options(config, interface);
     Ok(record)
+}
+
+/// The daemon's options about one family of the default bridge.
+struct Family<'a> {
+    own: &'a Option<String>,
+    option: &'static str,
+    range: &'a Option<String>,
+    range_option: &'static str,
+    route: &'a Option<String>,
+    route_key: &'static str,
+    ipv6: bool,
+}
+
+fn plan_subnet(
+    family: &Family<'_>,
+    state: Option<&BridgeState>,
+    sources: &[SubnetSource],
+    occupied: &[IpNet],
+) -> Result<SubnetRecord, NetworkError> {
+    let present = state.and_then(|state| {
+        let usable = |net: &&IpNet| net.addr().is_ipv6() == family.ipv6 && !is_link_local(net);
+        state.addresses.iter().find(usable).copied()
+    });
+    let range = fixed_cidr(family)?;
+    let gateway = match (family.own, present, range) {
+        (Some(own), _, _) => parse_bip(family.option, own, family.ipv6)?,
+        (None, Some(present), _) => present,
+        // The subnet of IPv6 may be given by its range alone.
+        (None, None, Some(range)) if family.ipv6 => first_host(range),
+        (None, None, _) => {
+            first_host(pick_subnet(sources, occupied, family.ipv6).ok_or(NetworkError::NoPoolLeft)?)
+        }
+    };
+    if let Some(range) = range.filter(|range| !gateway.trunc().contains(range)) {
+        return Err(NetworkError::Invalid(format!(
+            "{} {range} is not inside the bridge's subnet {}",
+            family.range_option,
+            gateway.trunc()
+        )));
+    }
+    let mut aux_addresses = BTreeMap::new();
+    if let Some(text) = family.route {
+        let route: IpAddr = text.parse().map_err(|_| {
+            NetworkError::Invalid(format!("invalid default gateway address: {text}"))
+        })?;
+        if !gateway.trunc().contains(&route) {
+            return Err(NetworkError::Invalid(format!(
+                "default gateway {route} must be in the network's subnet {}",
+                gateway.trunc()
+            )));
+        }
+        aux_addresses.insert(family.route_key.to_owned(), route.to_string());
+    }
+    Ok(SubnetRecord {
+        subnet: gateway.trunc().to_string(),
+        ip_range: range
+            .filter(|range| *range != gateway.trunc())
+            .map_or_else(String::new, |range| range.to_string()),
+        gateway: gateway.addr().to_string(),
+        aux_addresses,
+    })
+}
+
+fn is_link_local(net: &IpNet) -> bool {
+    match net.addr() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.segments()[0] & 0xffc0 == 0xfe80,
+    }
 }
 
 fn check_user_bridge(
@@ -100,41 +183,44 @@ fn check_user_bridge(
     }
 }
 
-fn parse_bip(bip: &str) -> Result<Ipv4Net, NetworkError> {
-    let invalid =
-        || NetworkError::Invalid(format!("parse bip failed: invalid CIDR address: {bip}"));
-    let address: Ipv4Net = bip.parse().map_err(|_| invalid())?;
+fn parse_bip(option: &str, bip: &str, ipv6: bool) -> Result<IpNet, NetworkError> {
+    let invalid = || {
+        NetworkError::Invalid(format!(
+            "parse {option} failed: invalid CIDR address: {bip}"
+        ))
+    };
+    let address: IpNet = bip.parse().map_err(|_| invalid())?;
+    if address.addr().is_ipv6() != ipv6 {
+        return Err(invalid());
+    }
     // A network address can't be the bridge's own.
-    if address.prefix_len() < 31 && address.addr() == address.network() {
+    if address.prefix_len() < address.max_prefix_len() - 1 && address.addr() == address.network() {
         return Err(NetworkError::Invalid(format!(
-            "bip {bip} is a network address, not one of a host"
+            "{option} {bip} is a network address, not one of a host"
         )));
     }
     Ok(address)
 }
 
-fn first_host(subnet: Ipv4Net) -> Ipv4Net {
-    let first = std::net::Ipv4Addr::from(u32::from(subnet.network()) + 1);
-    Ipv4Net::new(first, subnet.prefix_len()).expect("the length comes from a valid subnet")
+fn first_host(subnet: IpNet) -> IpNet {
+    let first = subnet.hosts().find(|host| *host != subnet.network());
+    IpNet::new(first.unwrap_or(subnet.addr()), subnet.prefix_len())
+        .expect("the length comes from a valid subnet")
 }
 
-fn ip_range(config: &NetworkConfig, gateway: Ipv4Net) -> Result<String, NetworkError> {
-    let Some(text) = &config.fixed_cidr else {
-        return Ok(String::new());
+fn fixed_cidr(family: &Family<'_>) -> Result<Option<IpNet>, NetworkError> {
+    let Some(text) = family.range else {
+        return Ok(None);
     };
-    let range: Ipv4Net = text.parse().map_err(|_| {
-        NetworkError::Invalid(format!(
-            "parse fixed-cidr failed: invalid CIDR address: {text}"
-        ))
-    })?;
-    if !gateway.trunc().contains(&range.trunc()) {
-        let text = format!(
-            "fixed-cidr {range} is not inside the bridge's subnet {}",
-            gateway.trunc()
-        );
-        return Err(NetworkError::Invalid(text));
+    let range: Option<IpNet> = text.parse().ok();
+    let range = range.filter(|range| range.addr().is_ipv6() == family.ipv6);
+    match range {
+        Some(range) => Ok(Some(range.trunc())),
+        None => Err(NetworkError::Invalid(format!(
+            "parse {} failed: invalid CIDR address: {text}",
+            family.range_option
+        ))),
     }
-    Ok(range.trunc().to_string())
 }
 
 /// Docker shows all of these for the default bridge, whether given or not.
@@ -167,7 +253,7 @@ mod tests {
             is_bridge: true,
             up: true,
             mtu: None,
-            ipv4: if address.is_empty() {
+            addresses: if address.is_empty() {
                 Vec::new()
             } else {
                 vec![address.parse().unwrap()]

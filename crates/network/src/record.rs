@@ -1,10 +1,11 @@
 //! The plain values that pass between this crate and the engine: settings, networks, requests, endpoints.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::dns::socket::ResolverSockets;
@@ -12,8 +13,22 @@ use crate::dns::socket::ResolverSockets;
 /// Daemon-wide settings (dockerd's flags of the same names).
 #[derive(Debug, Clone, Default)]
 pub struct NetworkConfig {
+    /// Stable name of this host; the default IPv6 pool follows from it.
+    pub host_id: String,
     /// `--bip`, CIDR of docker0.
     pub bip: Option<String>,
+    /// `--bip6`.
+    pub bip6: Option<String>,
+    /// `--ipv6`: the default bridge has IPv6 too.
+    pub ipv6: bool,
+    /// `--fixed-cidr-v6`.
+    pub fixed_cidr_v6: Option<String>,
+    /// `--default-gateway`: of containers on the default bridge, instead of the bridge's own address.
+    pub default_gateway: Option<String>,
+    /// `--default-gateway-v6`.
+    pub default_gateway_v6: Option<String>,
+    /// `--default-network-opt`: options of new networks, by driver.
+    pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
     /// `--bridge`; `Some("none")` disables the default bridge, another name is a bridge the user manages.
     pub bridge: Option<String>,
     /// `--fixed-cidr`: addresses of the default bridge come from this part of its subnet.
@@ -26,8 +41,16 @@ pub struct NetworkConfig {
     pub no_ip_masq: bool,
     /// `--ip-forward`, on unless said otherwise.
     pub no_ip_forward: bool,
-    /// `--iptables=false`: leave the firewall alone.
+    /// `--iptables=false`: leave the IPv4 firewall alone.
     pub no_firewall: bool,
+    /// `--ip6tables=false`: leave the IPv6 firewall alone.
+    pub no_firewall6: bool,
+    /// `--firewall-backend`.
+    pub firewall_backend: FirewallBackend,
+    /// `--allow-direct-routing`: published ports may be asked for at the container's own address too.
+    pub allow_direct_routing: bool,
+    /// `--ip-forward-no-drop`.
+    pub ip_forward_no_drop: bool,
     /// `--default-address-pool`: base network (CIDR) and size of the subnets cut from it; Docker's own list when empty.
     pub default_address_pools: Vec<(String, u8)>,
     /// Where netd is and what to start it from. Without it there is no DNS and ports are served by translation alone.
@@ -41,6 +64,18 @@ pub struct NetdConfig {
     pub socket: PathBuf,
     /// The program, started with the argument `netd`; none is a thread of this process.
     pub program: Option<PathBuf>,
+}
+
+/// How the host's firewall is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirewallBackend {
+    /// nftables, unless the host's rules hook into Docker's iptables chains or the kernel has no nftables.
+    #[default]
+    Auto,
+    /// The `iptables` and `ip6tables` programs.
+    Iptables,
+    /// nftables over netlink.
+    Nftables,
 }
 
 /// A network, as stored and as inspected.
@@ -68,6 +103,12 @@ pub struct NetworkRecord {
     pub options: BTreeMap<String, String>,
     /// User's labels.
     pub labels: BTreeMap<String, String>,
+    /// Only a source of configuration for other networks; nothing can join it.
+    #[serde(default)]
+    pub config_only: bool,
+    /// Network the configuration was copied from; empty: none.
+    #[serde(default)]
+    pub config_from: String,
 }
 
 /// Address management of one network.
@@ -96,6 +137,13 @@ pub struct SubnetRecord {
     pub aux_addresses: BTreeMap<String, String>,
 }
 
+impl SubnetRecord {
+    /// Whether the subnet is an IPv6 one.
+    pub fn is_ipv6(&self) -> bool {
+        self.subnet.contains(':')
+    }
+}
+
 /// A network to create. What is left open is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNetwork {
@@ -103,10 +151,10 @@ pub struct NewNetwork {
     pub name: String,
     /// Driver's name.
     pub driver: String,
-    /// Whether IPv4 is used.
-    pub enable_ipv4: bool,
-    /// Whether IPv6 is used.
-    pub enable_ipv6: bool,
+    /// Whether IPv4 is used; on unless an option says otherwise.
+    pub enable_ipv4: Option<bool>,
+    /// Whether IPv6 is used; off unless an option says otherwise.
+    pub enable_ipv6: Option<bool>,
     /// No way out but the bridge itself.
     pub internal: bool,
     /// As given; only swarm looks at it.
@@ -117,6 +165,10 @@ pub struct NewNetwork {
     pub options: BTreeMap<String, String>,
     /// User's labels.
     pub labels: BTreeMap<String, String>,
+    /// Only a source of configuration for other networks.
+    pub config_only: bool,
+    /// Network to copy the configuration from; empty: none.
+    pub config_from: String,
 }
 
 impl NewNetwork {
@@ -125,8 +177,8 @@ impl NewNetwork {
         NewNetwork {
             name: String::new(),
             driver: "bridge".into(),
-            enable_ipv4: true,
-            enable_ipv6: false,
+            enable_ipv4: None,
+            enable_ipv6: None,
             internal: false,
             attachable: false,
             ipam: IpamRecord {
@@ -135,6 +187,8 @@ impl NewNetwork {
             },
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
+            config_only: false,
+            config_from: String::new(),
         }
     }
 }
@@ -145,25 +199,31 @@ impl NetworkRecord {
         is_predefined(&self.name)
     }
 
-    /// CIDR of the IPv4 subnet, empty for host and none.
+    /// CIDR of the first IPv4 subnet, empty where there is none.
     pub fn subnet(&self) -> &str {
-        self.ipam
-            .config
-            .first()
-            .map_or("", |config| config.subnet.as_str())
+        self.ipv4().map_or("", |config| config.subnet.as_str())
     }
 
-    /// Gateway of the IPv4 subnet, empty for host and none.
+    /// Gateway of the first IPv4 subnet, empty where there is none.
     pub fn gateway(&self) -> &str {
+        self.ipv4().map_or("", |config| config.gateway.as_str())
+    }
+
+    fn ipv4(&self) -> Option<&SubnetRecord> {
+        self.ipam.config.iter().find(|config| !config.is_ipv6())
+    }
+
+    /// All subnets of both families.
+    pub(crate) fn subnets(&self) -> impl Iterator<Item = IpNet> {
         self.ipam
             .config
-            .first()
-            .map_or("", |config| config.gateway.as_str())
+            .iter()
+            .filter_map(|config| config.subnet.parse().ok())
     }
 
     /// Name of the bridge interface, for networks of the bridge driver.
     pub fn bridge_name(&self) -> Option<String> {
-        if self.driver != "bridge" {
+        if self.driver != "bridge" || self.config_only {
             return None;
         }
         let named = self
@@ -190,12 +250,20 @@ pub struct EndpointRequest {
     pub network: String,
     /// Container's name, for messages.
     pub container_name: String,
-    /// Wished-for address.
+    /// Wished-for IPv4 address.
     pub address: Option<IpAddr>,
+    /// Wished-for IPv6 address.
+    pub address6: Option<Ipv6Addr>,
+    /// Further addresses of the interface, as they are.
+    pub link_local: Vec<IpAddr>,
     /// Wished-for MAC address, `02:42:…` form.
     pub mac: Option<String>,
-    /// Ports to publish.
+    /// Ports to publish. They go to whichever network has the default route.
     pub ports: Vec<PortRequest>,
+    /// The network with the highest gets the default route.
+    pub gw_priority: i64,
+    /// `com.docker.network.endpoint.*` and our own.
+    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// Transport protocol of a published port.
@@ -259,7 +327,7 @@ pub struct PortMapping {
 }
 
 /// One attachment of a container to a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// 64 hex.
     pub endpoint_id: String,
@@ -267,18 +335,44 @@ pub struct Endpoint {
     pub network_id: String,
     /// Network's name.
     pub network_name: String,
-    /// Address in the container; none on `host` and `none`.
+    /// IPv4 address in the container; none on `host` and `none`.
     pub address: Option<IpAddr>,
     /// Its prefix length.
     pub prefix_len: u8,
-    /// Default route.
+    /// Where a default route through this network goes.
     pub gateway: Option<IpAddr>,
+    /// IPv6 address in the container.
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
+    /// Its prefix length.
+    #[serde(default)]
+    pub prefix_len6: u8,
+    /// Where an IPv6 default route through this network goes.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
+    /// A default route through this network needs no gateway (ipvlan in layer 3).
+    #[serde(default)]
+    pub device_route: bool,
+    /// The endpoint with the highest has the default route.
+    #[serde(default)]
+    pub gw_priority: i64,
+    /// Interface in the container, empty on `host` and `none`.
+    #[serde(default)]
+    pub interface: String,
     /// `02:42:…` form, empty on `host` and `none`.
     pub mac: String,
     /// Host end of the veth pair, empty on `host` and `none`.
     pub host_interface: String,
     /// Ports published through this endpoint.
     pub ports: Vec<PortMapping>,
+}
+
+impl Endpoint {
+    /// Addresses in the container, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v6 = self.address6.map(IpAddr::V6);
+        self.address.into_iter().chain(v6)
+    }
 }
 
 /// A ready network namespace and what it is attached to.

@@ -261,6 +261,7 @@ fn the_firewall_can_be_left_alone() {
         run("sysctl -qw net.ipv4.ip_forward=0");
         let config = NetworkConfig {
             no_firewall: true,
+            no_firewall6: true,
             no_ip_forward: true,
             ..NetworkConfig::default()
         };

@@ -78,8 +78,12 @@ fn networks_cannot_reach_each_other() {
         inside(&front.netns, || {
             assert!(ask_within("172.17.0.2:80", Duration::from_millis(300)).is_err())
         });
+        let first = EndpointRequest {
+            gw_priority: 1,
+            ..request("front")
+        };
         let both = manager
-            .attach("c3", &[request("front"), request("bridge")])
+            .attach("c3", &[first, request("bridge")])
             .expect("attach to both");
         inside(&both.netns, || {
             assert_eq!(ask("172.17.0.2:80").unwrap(), "172.17.0.3");
@@ -132,7 +136,11 @@ fn fixed_addresses_are_for_chosen_subnets() {
         for (network, address, refusal) in [
             ("chosen", "10.7.0.77", "Address already in use"),
             ("chosen", "10.7.0.1", "Address already in use"),
-            ("chosen", "10.8.0.1", "Requested address is out of range"),
+            (
+                "chosen",
+                "10.8.0.1",
+                "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.8.0.1",
+            ),
             (
                 "given",
                 "172.18.0.9",

@@ -120,7 +120,7 @@ pub(crate) fn kind(record: &Record, endpoints: &[Endpoint]) -> Kind {
 }
 
 fn plain(endpoints: &[Endpoint]) -> Kind {
-    let is_v6 = |endpoint: &Endpoint| endpoint.address.is_some_and(|address| address.is_ipv6());
+    let is_v6 = |endpoint: &Endpoint| endpoint.address6.is_some();
     Kind::Plain {
         ipv6: endpoints.iter().any(is_v6),
     }
@@ -142,7 +142,7 @@ fn resolving_endpoint(record: &Record, endpoint: &Endpoint) -> ResolvingEndpoint
     ResolvingEndpoint {
         network_id: endpoint.network_id.clone(),
         network_name: endpoint.network_name.clone(),
-        addresses: endpoint.address.into_iter().collect(),
+        addresses: endpoint.addresses().collect(),
         names: dns_names(settings, record),
         links: links.map(|link| read_link(link)).collect(),
     }

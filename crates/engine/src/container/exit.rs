@@ -119,17 +119,22 @@ impl Engine {
         } else {
             Change::Exited
         };
+        let mut joined_late = Vec::new();
         let taken = container.take(&self.database, change, |state| {
             state.exit_code = status.code;
             state.finished_ns = Some(status.exited_at_ns);
             state.oom_killed |= status.oom_killed;
-            state.endpoints.clear();
+            joined_late = std::mem::take(&mut state.endpoints);
             state.sandbox_id.clear();
             state.restart_count += u32::from(again);
         });
         if let Err(error) = taken {
             tracing::error!(container = container.id, %error, "exit not recorded");
         }
+        // Networks that it joined while it was ending; the others have been given back.
+        joined_late
+            .iter()
+            .for_each(|endpoint| self.network.release(endpoint));
         let code = status.code.to_string();
         self.tell(
             container,

@@ -115,7 +115,7 @@ pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
     }
 }
 
-/// One request per network, the mode's own first: it has the default route and publishes the ports.
+/// One request per network, the mode's own first: it has the first interface.
 fn requests(record: &Record) -> Result<Vec<EndpointRequest>> {
     let primary = &record.host_config.network_mode;
     let mut names: Vec<&String> = record
@@ -123,42 +123,61 @@ fn requests(record: &Record) -> Result<Vec<EndpointRequest>> {
         .keys()
         .filter(|name| *name != primary)
         .collect();
-    names.insert(0, primary);
+    if record.networks.contains_key(primary) || names.is_empty() {
+        names.insert(0, primary);
+    }
     let mut ports = ports(record)?;
     names
         .into_iter()
         .map(|name| {
             let settings = record.networks.get(name).cloned().unwrap_or_default();
-            let wished = settings
-                .ipam_config
-                .map_or_else(String::new, |ipam| ipam.ipv4_address);
-            let mac = if settings.mac_address.is_empty() {
-                record.config.mac_address.clone()
-            } else {
-                settings.mac_address
-            };
-            Ok(EndpointRequest {
-                network: name.clone(),
-                container_name: record.name.clone(),
-                address: parse_address(&wished)?,
-                mac: (!mac.is_empty()).then_some(mac),
-                ports: std::mem::take(&mut ports),
-            })
+            let mut request = request(record, name, settings)?;
+            if *name == *primary && request.mac.is_none() {
+                request.mac = Some(record.config.mac_address.clone());
+            }
+            request.ports = std::mem::take(&mut ports);
+            Ok(request)
         })
         .collect()
 }
 
-fn parse_address(text: &str) -> Result<Option<IpAddr>> {
+/// What a container asks of one network, without ports.
+pub fn request(record: &Record, name: &str, settings: EndpointSettings) -> Result<EndpointRequest> {
+    let ipam = settings.ipam_config.unwrap_or_default();
+    let mac = settings.mac_address;
+    Ok(EndpointRequest {
+        network: name.to_owned(),
+        container_name: record.name.clone(),
+        address: parse_address(&ipam.ipv4_address, 4)?,
+        address6: match parse_address(&ipam.ipv6_address, 6)? {
+            Some(IpAddr::V6(address)) => Some(address),
+            _ => None,
+        },
+        link_local: ipam
+            .link_local_ips
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect(),
+        mac: (!mac.is_empty()).then_some(mac),
+        ports: Vec::new(),
+        gw_priority: settings.gw_priority,
+        driver_opts: settings.driver_opts.unwrap_or_default(),
+    })
+}
+
+fn parse_address(text: &str, family: u8) -> Result<Option<IpAddr>> {
     if text.is_empty() {
         return Ok(None);
     }
     text.parse()
+        .ok()
+        .filter(|address: &IpAddr| address.is_ipv4() == (family == 4))
         .map(Some)
-        .map_err(|_| Error::invalid(format!("invalid IPv4 address: {text}")))
+        .ok_or_else(|| Error::invalid(format!("invalid IPv{family} address: {text}")))
 }
 
 /// Ports to publish: bindings, and with `-P` every exposed one.
-fn ports(record: &Record) -> Result<Vec<PortRequest>> {
+pub fn ports(record: &Record) -> Result<Vec<PortRequest>> {
     let host = &record.host_config;
     let mut requests = Vec::new();
     let empty = PortMap::new();
@@ -272,7 +291,7 @@ pub fn networks(record: &Record, state: &State) -> BTreeMap<String, EndpointSett
         let endpoint = state
             .endpoints
             .iter()
-            .find(|endpoint| endpoint.network_name == *name);
+            .find(|endpoint| endpoint.network_name == *name || endpoint.network_id == *name);
         if let Some(endpoint) = endpoint {
             fill(settings, endpoint, record);
         }
@@ -289,6 +308,9 @@ fn fill(settings: &mut EndpointSettings, endpoint: &Endpoint, record: &Record) {
     settings.ip_address = text(endpoint.address);
     settings.ip_prefix_len = i64::from(endpoint.prefix_len);
     settings.mac_address.clone_from(&endpoint.mac);
+    settings.ipv6_gateway = text(endpoint.gateway6.map(IpAddr::V6));
+    settings.global_ipv6_address = text(endpoint.address6.map(IpAddr::V6));
+    settings.global_ipv6_prefix_len = i64::from(endpoint.prefix_len6);
     let predefined = matches!(endpoint.network_name.as_str(), "bridge" | "host" | "none");
     if !predefined {
         settings.dns_names = Some(dns_names(settings, record));

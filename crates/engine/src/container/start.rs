@@ -224,7 +224,7 @@ impl Engine {
         let addresses: Vec<_> = attached
             .endpoints
             .iter()
-            .filter_map(|endpoint| endpoint.address)
+            .flat_map(wharf_network::Endpoint::addresses)
             .collect();
         let texts = [
             (&files.hostname, files::hostname(&record.config)),

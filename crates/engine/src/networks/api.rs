@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use wharf_api::filters::Filters;
-use wharf_api::network::{EndpointResource, Ipam, IpamConfig, Network};
+use wharf_api::network::{ConfigReference, EndpointResource, Ipam, IpamConfig, Network};
 use wharf_network::{Endpoint, NetworkRecord, SubnetRecord};
 
 use crate::{Engine, Error, Result};
@@ -119,6 +119,10 @@ fn wire(record: &NetworkRecord, containers: BTreeMap<String, EndpointResource>) 
         containers,
         options: record.options.clone(),
         labels: record.labels.clone(),
+        config_only: record.config_only,
+        config_from: ConfigReference {
+            network: record.config_from.clone(),
+        },
         ..Network::default()
     }
 }
@@ -133,18 +137,15 @@ fn subnet(record: &SubnetRecord) -> IpamConfig {
 }
 
 fn resource(endpoint: &Endpoint, name: String) -> EndpointResource {
-    let with_prefix = |wanted: fn(&IpAddr) -> bool| {
-        let address = endpoint.address.filter(wanted);
-        address.map_or_else(String::new, |address| {
-            format!("{address}/{}", endpoint.prefix_len)
-        })
+    let with_prefix = |address: Option<IpAddr>, length: u8| {
+        address.map_or_else(String::new, |address| format!("{address}/{length}"))
     };
     EndpointResource {
         name,
         endpoint_id: endpoint.endpoint_id.clone(),
         mac_address: endpoint.mac.clone(),
-        ipv4_address: with_prefix(IpAddr::is_ipv4),
-        ipv6_address: with_prefix(IpAddr::is_ipv6),
+        ipv4_address: with_prefix(endpoint.address, endpoint.prefix_len),
+        ipv6_address: with_prefix(endpoint.address6.map(IpAddr::V6), endpoint.prefix_len6),
     }
 }
 
@@ -169,6 +170,8 @@ mod tests {
             },
             options: BTreeMap::new(),
             labels: [("tier".to_owned(), "front".to_owned())].into(),
+            config_only: false,
+            config_from: String::new(),
         }
     }
 
@@ -235,10 +238,8 @@ mod tests {
             network_name: "bridge".into(),
             address: Some([172, 17, 0, 2].into()),
             prefix_len: 16,
-            gateway: None,
             mac: "02:42:ac:11:00:02".into(),
-            host_interface: String::new(),
-            ports: Vec::new(),
+            ..Endpoint::default()
         };
         let containers = BTreeMap::from([("c".to_owned(), resource(&endpoint, "web".into()))]);
         let text = serde_json::to_string(&wire(&bridge, containers)).expect("JSON");

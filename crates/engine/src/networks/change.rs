@@ -114,15 +114,6 @@ impl Engine {
 }
 
 fn new_network(request: NetworkCreateRequest) -> Result<NewNetwork> {
-    if request.config_only
-        || request
-            .config_from
-            .is_some_and(|from| !from.network.is_empty())
-    {
-        return Err(Error::not_implemented(
-            "configuration-only networks are not supported yet",
-        ));
-    }
     if request.ingress || !matches!(request.scope.as_str(), "" | "local") {
         return Err(Error::not_implemented(
             "networks of a swarm are not supported",
@@ -136,13 +127,15 @@ fn new_network(request: NetworkCreateRequest) -> Result<NewNetwork> {
     Ok(NewNetwork {
         name: request.name,
         driver,
-        enable_ipv4: request.enable_ipv4.unwrap_or(true),
-        enable_ipv6: request.enable_ipv6.unwrap_or(false),
+        enable_ipv4: request.enable_ipv4,
+        enable_ipv6: request.enable_ipv6,
         internal: request.internal,
         attachable: request.attachable,
         ipam: ipam(request.ipam.unwrap_or_default()),
         options: request.options.unwrap_or_default(),
         labels: request.labels.unwrap_or_default(),
+        config_only: request.config_only,
+        config_from: request.config_from.unwrap_or_default().network,
     })
 }
 
@@ -196,7 +189,7 @@ mod tests {
         let new = new_network(request).expect("a network");
         assert_eq!(
             (new.driver.as_str(), new.enable_ipv4, new.enable_ipv6),
-            ("bridge", true, false)
+            ("bridge", None, None)
         );
         assert_eq!(
             (new.ipam.driver.as_str(), new.ipam.config[0].subnet.as_str()),
@@ -207,7 +200,6 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused() {
         for text in [
-            r#"{"Name":"n","ConfigOnly":true}"#,
             r#"{"Name":"n","Scope":"swarm"}"#,
             r#"{"Name":"n","Ingress":true}"#,
         ] {

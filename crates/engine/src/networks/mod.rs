@@ -4,6 +4,9 @@
 
 mod api;
 mod change;
+mod connect;
+pub(crate) mod endpoint_settings;
+mod hosts;
 
 use std::collections::BTreeMap;
 

@@ -9,9 +9,9 @@ mod statement;
 use crate::error::{NetworkError, Step};
 use crate::netlink::{Connection, NetlinkError};
 
-use super::{Change, Firewall};
+use super::{Change, Families, Firewall};
 pub(crate) use attribute::Attributes;
-use command::Command;
+use command::{Command, Family};
 
 /// Transactions with hundreds of ports fit into this.
 const BUFFER: usize = 4 * 1024 * 1024;
@@ -20,16 +20,22 @@ const BUFFER: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Nftables {
     connection: Connection,
+    families: Vec<Family>,
 }
 
 impl Nftables {
     /// Fails where the kernel lacks nftables or the right to use it is missing.
-    pub(crate) fn open() -> Result<Nftables, NetworkError> {
+    pub(crate) fn open(families: Families) -> Result<Nftables, NetworkError> {
         let connection = Connection::open_netfilter().step(|| "open nftables".into())?;
         connection
             .grow_buffers(BUFFER)
             .step(|| "enlarge the nftables socket's buffers".into())?;
-        Ok(Nftables { connection })
+        let v4 = families.v4.then_some(Family::Ipv4);
+        let v6 = families.v6.then_some(Family::Ipv6);
+        Ok(Nftables {
+            connection,
+            families: v4.into_iter().chain(v6).collect(),
+        })
     }
 
     fn send(&mut self, commands: &[Command]) -> Result<(), NetlinkError> {
@@ -46,12 +52,19 @@ impl Nftables {
 
 impl Firewall for Nftables {
     fn reset(&mut self, changes: &[Change]) -> Result<(), NetworkError> {
-        let mut commands = plan::skeleton();
-        commands.extend(plan::changes(changes));
+        let mut commands = Vec::new();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            commands.extend(if self.families.contains(&family) {
+                plan::skeleton(family)
+            } else {
+                plan::removal(family)
+            });
+        }
+        commands.extend(plan::changes(changes, &self.families));
         Ok(self.send(&commands)?)
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), NetworkError> {
-        Ok(self.send(&plan::changes(changes))?)
+        Ok(self.send(&plan::changes(changes, &self.families))?)
     }
 }

@@ -1,20 +1,21 @@
 //! Which subnet a network gets when nobody chose one.
 
-use ipnet::{IpNet, Ipv4Net};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// A block from which subnets of one size are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubnetSource {
-    pub(crate) base: Ipv4Net,
+    pub(crate) base: IpNet,
     /// Prefix length of the subnets.
     pub(crate) size: u8,
 }
 
-/// Docker's default pools (`daemon/libnetwork/ipamutils` in moby).
+/// Docker's default IPv4 pools (`daemon/libnetwork/ipamutils` in moby).
 pub(crate) fn default_sources() -> Vec<SubnetSource> {
     let block = |a, b, prefix, size| SubnetSource {
-        base: Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), prefix),
+        base: Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), prefix).into(),
         size,
     };
     vec![
@@ -28,17 +29,35 @@ pub(crate) fn default_sources() -> Vec<SubnetSource> {
     ]
 }
 
-/// The first subnet of `sources` that overlaps nothing in `occupied`: other networks and what the host routes.
-pub(crate) fn pick_subnet(sources: &[SubnetSource], occupied: &[IpNet]) -> Option<Ipv4Net> {
+/// The default IPv6 pool: a `/48` of the host's own among the unique local addresses (RFC 4193), cut into `/64`. The 40 bits that
+/// should be random follow from the host's id, so that they are the same after a restart.
+pub(crate) fn local_source(host_id: &str) -> SubnetSource {
+    // FNV-1a: any mixing of the id will do.
+    let hash = host_id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let global = u128::from(hash >> 24);
+    let base = Ipv6Addr::from((0xfd_u128 << 120) | (global << 80));
+    SubnetSource {
+        base: Ipv6Net::new_assert(base, 48).into(),
+        size: 64,
+    }
+}
+
+/// The first subnet of `sources`, of one family, that overlaps nothing in `occupied`: other networks and what the host routes.
+pub(crate) fn pick_subnet(
+    sources: &[SubnetSource],
+    occupied: &[IpNet],
+    ipv6: bool,
+) -> Option<IpNet> {
     sources
         .iter()
+        .filter(|source| source.base.addr().is_ipv6() == ipv6)
         .filter_map(|source| source.base.subnets(source.size).ok())
         .flatten()
-        .find(|candidate| {
-            !occupied
-                .iter()
-                .any(|other| overlap(&IpNet::V4(*candidate), other))
-        })
+        .find(|candidate| !occupied.iter().any(|other| overlap(candidate, other)))
 }
 
 /// Whether one contains the other; subnets can't overlap otherwise.
@@ -73,7 +92,7 @@ mod tests {
         for (occupied, expected) in rows {
             let occupied: Vec<IpNet> = occupied.iter().map(|net| net.parse().unwrap()).collect();
             assert_eq!(
-                pick_subnet(&default_sources(), &occupied),
+                pick_subnet(&default_sources(), &occupied, false),
                 Some(expected.parse().unwrap()),
                 "{occupied:?}"
             );
@@ -82,6 +101,18 @@ mod tests {
             "172.16.0.0/12".parse().unwrap(),
             "192.168.0.0/16".parse().unwrap(),
         ];
-        assert_eq!(pick_subnet(&default_sources(), &everything), None);
+        assert_eq!(pick_subnet(&default_sources(), &everything, false), None);
+    }
+
+    #[test]
+    fn the_hosts_own_pool_is_unique_local_and_stable() {
+        let source = local_source("a");
+        assert_eq!(source, local_source("a"));
+        assert_ne!(source, local_source("b"));
+        let subnet = pick_subnet(&[source], &[], true).expect("a subnet");
+        assert_eq!(subnet.prefix_len(), 64);
+        assert!("fd00::/8".parse::<IpNet>().unwrap().contains(&subnet));
+        let next = pick_subnet(&[source], &[subnet], true).expect("another");
+        assert!(!overlap(&subnet, &next));
     }
 }

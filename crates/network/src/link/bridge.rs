@@ -1,14 +1,22 @@
 //! A bridge interface: what is there, what is wanted, and the difference.
 
-use ipnet::IpNet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use super::message::{
-    CREATE, change_link, delete_address, ipv4_addresses, link_by_name, new_address, set_up,
+    CREATE, addresses, change_link, delete_address, link_by_name, new_address, set_up,
 };
+use crate::host;
 use crate::name::Mac;
 use crate::netlink::{Batch, Connection, NetlinkError};
+
+const LINK_LOCAL4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16);
+const LINK_LOCAL6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+const BRIDGE_LINK_LOCAL: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64);
 
 /// A bridge as it exists on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +25,8 @@ pub(crate) struct BridgeState {
     pub(crate) is_bridge: bool,
     pub(crate) up: bool,
     pub(crate) mtu: Option<u32>,
-    pub(crate) ipv4: Vec<IpNet>,
+    /// Of both families.
+    pub(crate) addresses: Vec<IpNet>,
 }
 
 /// A bridge as it should be.
@@ -26,6 +35,12 @@ pub(crate) struct BridgePlan {
     pub(crate) name: String,
     /// Gateway address with the subnet's prefix; `None` leaves the bridge without an address.
     pub(crate) address: Option<IpNet>,
+    /// The same for IPv6.
+    pub(crate) address6: Option<IpNet>,
+    /// Whether the network has IPv6; the bridge then has the link-local `fe80::1` too, as Docker's.
+    pub(crate) ipv6: bool,
+    /// Whether IPv4 addresses that are there stay (`inhibit_ipv4`: they are the administrator's).
+    pub(crate) keeps_addresses: bool,
     pub(crate) mtu: Option<u32>,
 }
 
@@ -49,11 +64,12 @@ pub(crate) fn read_bridge(
                 LinkAttribute::Mtu(mtu) => Some(*mtu),
                 _ => None,
             }),
-        ipv4: ipv4_addresses(connection, index)?,
+        addresses: addresses(connection, index)?,
     }))
 }
 
-fn kind(link: &LinkMessage) -> Option<InfoKind> {
+/// What an interface is.
+pub(super) fn kind(link: &LinkMessage) -> Option<InfoKind> {
     link.attributes
         .iter()
         .find_map(|attribute| match attribute {
@@ -75,6 +91,10 @@ impl BridgePlan {
                 read_bridge(connection, &self.name)?.ok_or_else(|| self.gone())?
             }
         };
+        if self.ipv6 {
+            host::enable_ipv6(&self.name)
+                .map_err(|source| self.failure("enable IPv6 on", source))?;
+        }
         let mut batch = self.adjust(&state);
         if batch.len() > 0 {
             connection.exchange(&mut batch)?;
@@ -103,19 +123,15 @@ impl BridgePlan {
     /// What `state` lacks. Docker replaces an address that differs; so do we.
     fn adjust(&self, state: &BridgeState) -> Batch {
         let mut batch = Batch::new();
-        if let Some(wanted) = self.address.filter(|wanted| !state.ipv4.contains(wanted)) {
-            for old in &state.ipv4 {
-                batch.push_route(
-                    format!("remove address {old} from {}", self.name),
-                    0,
-                    delete_address(state.index, *old),
-                );
+        if !self.keeps_addresses {
+            self.adjust_family(&mut batch, state, self.address, IpNet::V4(LINK_LOCAL4));
+        }
+        if self.ipv6 {
+            self.adjust_family(&mut batch, state, self.address6, IpNet::V6(LINK_LOCAL6));
+            let own = IpNet::V6(BRIDGE_LINK_LOCAL);
+            if self.address6.is_some() && !state.addresses.contains(&own) {
+                self.push_new_address(&mut batch, state, own);
             }
-            batch.push_route(
-                format!("add address {wanted} to {}", self.name),
-                CREATE,
-                new_address(state.index, wanted),
-            );
         }
         let mtu = self.mtu.filter(|mtu| state.mtu != Some(*mtu));
         if mtu.is_some() || !state.up {
@@ -129,11 +145,50 @@ impl BridgePlan {
         batch
     }
 
+    /// Replaces the family's addresses by `wanted`, unless it is there. Those in `kept` are nobody's network.
+    fn adjust_family(
+        &self,
+        batch: &mut Batch,
+        state: &BridgeState,
+        wanted: Option<IpNet>,
+        kept: IpNet,
+    ) {
+        let Some(wanted) = wanted.filter(|wanted| !state.addresses.contains(wanted)) else {
+            return;
+        };
+        let same_family = |old: &&IpNet| old.addr().is_ipv4() == wanted.addr().is_ipv4();
+        for old in state.addresses.iter().filter(same_family) {
+            if !kept.contains(&old.addr()) {
+                batch.push_route(
+                    format!("remove address {old} from {}", self.name),
+                    0,
+                    delete_address(state.index, *old),
+                );
+            }
+        }
+        self.push_new_address(batch, state, wanted);
+    }
+
+    fn push_new_address(&self, batch: &mut Batch, state: &BridgeState, address: IpNet) {
+        batch.push_route(
+            format!("add address {address} to {}", self.name),
+            CREATE,
+            new_address(state.index, address),
+        );
+    }
+
     fn gone(&self) -> NetlinkError {
+        self.failure(
+            "create bridge",
+            std::io::Error::other("the interface vanished at once"),
+        )
+    }
+
+    fn failure(&self, what: &str, source: std::io::Error) -> NetlinkError {
         NetlinkError {
-            step: format!("create bridge {}", self.name),
+            step: format!("{what} {}", self.name),
             reason: None,
-            source: std::io::Error::other("the interface vanished at once"),
+            source,
         }
     }
 }
@@ -162,13 +217,13 @@ pub(crate) fn delete_link(
 mod tests {
     use super::*;
 
-    fn state(ipv4: &[&str], up: bool) -> BridgeState {
+    fn state(addresses: &[&str], up: bool) -> BridgeState {
         BridgeState {
             index: 4,
             is_bridge: true,
             up,
             mtu: Some(1500),
-            ipv4: ipv4
+            addresses: addresses
                 .iter()
                 .map(|address| address.parse().unwrap())
                 .collect(),
@@ -180,9 +235,13 @@ mod tests {
         let plan = BridgePlan {
             name: "docker0".into(),
             address: Some("172.17.0.1/16".parse().unwrap()),
+            address6: None,
+            ipv6: false,
+            keeps_addresses: false,
             mtu: Some(1500),
         };
-        let rows: [(BridgeState, &[&str]); 4] = [
+        let rows: [(BridgeState, &[&str]); 5] = [
+            (state(&["fe80::42/64", "172.17.0.1/16"], true), &[]),
             (state(&["172.17.0.1/16"], true), &[]),
             (state(&[], true), &["add address 172.17.0.1/16 to docker0"]),
             (
@@ -199,5 +258,27 @@ mod tests {
             let steps: Vec<&str> = (0..batch.len()).map(|index| batch.step(index)).collect();
             assert_eq!(steps, expected, "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_dual_stack_bridge_has_a_link_local_address_too() {
+        let plan = BridgePlan {
+            name: "br0".into(),
+            address: None,
+            address6: Some("fd00:1::1/64".parse().unwrap()),
+            ipv6: true,
+            keeps_addresses: false,
+            mtu: None,
+        };
+        let batch = plan.adjust(&state(&["fe80::aa/64", "fd00:2::1/64"], true));
+        let steps: Vec<&str> = (0..batch.len()).map(|index| batch.step(index)).collect();
+        assert_eq!(
+            steps,
+            [
+                "remove address fd00:2::1/64 from br0",
+                "add address fd00:1::1/64 to br0",
+                "add address fe80::1/64 to br0"
+            ]
+        );
     }
 }

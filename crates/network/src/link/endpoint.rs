@@ -3,21 +3,16 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage,
 };
 
-use super::message::{CREATE, change_link, default_route, new_address};
+use super::message::{CREATE, change_link, default_route, device_route, new_address};
+use crate::error::NetworkError;
 use crate::name::Mac;
 use crate::netlink::{Batch, Connection, NetlinkError};
-
-/// One attachment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EndpointPlan {
-    pub(crate) port: Port,
-    pub(crate) inside: Inside,
-}
 
 /// What is set up on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,18 +26,37 @@ pub(crate) struct Port {
     /// Whether the bridge may send a packet back where it came from. A container that asks for its own published port needs it
     /// where bridged packets pass the firewall (`bridge-nf-call-iptables`); others are spared their own broadcasts.
     pub(crate) hairpin: bool,
+    /// Whether the port sees no other port of the bridge that is isolated too (Linux 4.18): containers that must not talk to each
+    /// other. Frames between ports never pass the firewall, unless `br_netfilter` makes them.
+    pub(crate) isolated: bool,
 }
 
 /// What is set up in the container's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Inside {
-    /// Inner end of the pair.
+    /// The container's interface.
     pub(crate) index: u32,
-    pub(crate) mac: Mac,
+    /// Its name.
+    pub(crate) interface: String,
+    /// `None`: the kernel's choice.
+    pub(crate) mac: Option<Mac>,
     /// `None`: the kernel's 1500.
     pub(crate) mtu: Option<u32>,
     pub(crate) addresses: Vec<IpNet>,
-    pub(crate) gateways: Vec<IpAddr>,
+    pub(crate) routes: Vec<DefaultRoute>,
+    /// Whether the interface speaks IPv6. Its addresses are refused otherwise.
+    pub(crate) ipv6: bool,
+    /// `net.ipv4.conf.IFNAME.…` and their values.
+    pub(crate) sysctls: Vec<(String, String)>,
+}
+
+/// A default route through an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DefaultRoute {
+    /// By way of a gateway.
+    By(IpAddr),
+    /// Of IPv4 or, when true, IPv6, straight out of the interface.
+    Device { ipv6: bool },
 }
 
 impl Port {
@@ -64,16 +78,24 @@ impl Port {
         batch.push_route(step, 0, change_link(self.index, attributes, true));
         if self.hairpin {
             let step = format!("set hairpin mode on interface {}", self.index);
-            batch.push_route(step, 0, self.hairpin_message());
+            batch.push_route(
+                step,
+                0,
+                self.port_message(InfoBridgePort::HairpinMode(true)),
+            );
+        }
+        if self.isolated {
+            let step = format!("isolate interface {}", self.index);
+            batch.push_route(step, 0, self.port_message(InfoBridgePort::Isolated(true)));
         }
         batch
     }
 
     /// Port settings are taken only from `RTM_NEWLINK` on what is a port already.
-    fn hairpin_message(&self) -> RouteNetlinkMessage {
+    fn port_message(&self, setting: InfoBridgePort) -> RouteNetlinkMessage {
         let mut message = LinkMessage::default();
         message.header.index = self.index;
-        let settings = vec![InfoBridgePort::HairpinMode(true)];
+        let settings = vec![setting];
         message.attributes = vec![LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(InfoPortData::BridgePort(settings)),
@@ -83,20 +105,39 @@ impl Port {
 }
 
 impl Inside {
-    /// Sets up the inner end, in one exchange over a connection that was opened in the namespace.
-    pub(crate) fn execute(&self, inside: &mut Connection) -> Result<(), NetlinkError> {
-        inside.exchange(&mut self.batch())
+    /// Sets up the container's interface over a connection that was opened in its namespace. `sysctls`: writes settings there,
+    /// called only where there are any, when the interface has its name and before it has addresses.
+    pub(crate) fn execute(
+        &self,
+        inside: &mut Connection,
+        sysctls: impl FnOnce(&Inside) -> Result<(), NetworkError>,
+    ) -> Result<(), NetworkError> {
+        let mut batch = Batch::new();
+        self.push_link(&mut batch);
+        if self.ipv6 || !self.sysctls.is_empty() {
+            inside.exchange(&mut batch)?;
+            sysctls(self)?;
+            batch = Batch::new();
+        }
+        self.push_addresses(&mut batch);
+        Ok(inside.exchange(&mut batch)?)
     }
 
-    fn batch(&self) -> Batch {
-        let mut batch = Batch::new();
-        let mut attributes = vec![LinkAttribute::Address(self.mac.0.to_vec())];
+    fn push_link(&self, batch: &mut Batch) {
+        let mut attributes: Vec<LinkAttribute> = self
+            .mac
+            .map(|mac| LinkAttribute::Address(mac.0.to_vec()))
+            .into_iter()
+            .collect();
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
-        batch.push_route(
-            format!("set MAC address {}", self.mac),
-            0,
-            change_link(self.index, attributes, true),
-        );
+        let step = match self.mac {
+            Some(mac) => format!("set MAC address {mac} on {}", self.interface),
+            None => format!("bring up {}", self.interface),
+        };
+        batch.push_route(step, 0, change_link(self.index, attributes, true));
+    }
+
+    fn push_addresses(&self, batch: &mut Batch) {
         for address in &self.addresses {
             batch.push_route(
                 format!("add address {address}"),
@@ -104,14 +145,26 @@ impl Inside {
                 new_address(self.index, *address),
             );
         }
-        for gateway in &self.gateways {
-            batch.push_route(
-                format!("add default route by {gateway}"),
-                CREATE,
-                default_route(self.index, *gateway),
-            );
+        for route in &self.routes {
+            route.push(batch, self.index);
         }
-        batch
+    }
+}
+
+impl DefaultRoute {
+    /// Adds the request that makes this the default route of its family, in place of another.
+    pub(crate) fn push(self, batch: &mut Batch, index: u32) {
+        let (step, message) = match self {
+            DefaultRoute::By(gateway) => (
+                format!("add default route by {gateway}"),
+                default_route(index, gateway),
+            ),
+            DefaultRoute::Device { ipv6 } => (
+                format!("add default route through interface {index}"),
+                device_route(index, ipv6),
+            ),
+        };
+        batch.push_route(step, NLM_F_CREATE | NLM_F_REPLACE, message);
     }
 }
 
@@ -127,37 +180,42 @@ mod tests {
     fn addresses_come_before_the_routes_that_need_them() {
         let inside = Inside {
             index: 2,
-            mac: Mac([2, 0x42, 172, 17, 0, 2]),
+            interface: "eth0".into(),
+            mac: Some(Mac([2, 0x42, 172, 17, 0, 2])),
             mtu: None,
             addresses: vec!["172.17.0.2/16".parse().unwrap()],
-            gateways: vec!["172.17.0.1".parse().unwrap()],
+            routes: vec![DefaultRoute::By("172.17.0.1".parse().unwrap())],
+            ipv6: false,
+            sysctls: Vec::new(),
         };
+        let mut batch = Batch::new();
+        inside.push_link(&mut batch);
+        inside.push_addresses(&mut batch);
         let expected = [
-            "set MAC address 02:42:ac:11:00:02",
+            "set MAC address 02:42:ac:11:00:02 on eth0",
             "add address 172.17.0.2/16",
             "add default route by 172.17.0.1",
         ];
-        assert_eq!(steps(&inside.batch()), expected);
+        assert_eq!(steps(&batch), expected);
     }
 
     #[test]
-    fn hairpin_costs_only_who_needs_it() {
-        let port = Port {
+    fn port_settings_cost_only_who_needs_them() {
+        let port = |hairpin, isolated| Port {
             index: 7,
             bridge_index: 3,
             mtu: None,
-            hairpin: false,
+            hairpin,
+            isolated,
         };
-        assert_eq!(steps(&port.batch()), ["connect interface 7 to bridge 3"]);
-        let port = Port {
-            hairpin: true,
-            ..port
-        };
+        let connect = "connect interface 7 to bridge 3";
+        assert_eq!(steps(&port(false, false).batch()), [connect]);
         assert_eq!(
-            steps(&port.batch()),
+            steps(&port(true, true).batch()),
             [
-                "connect interface 7 to bridge 3",
-                "set hairpin mode on interface 7"
+                connect,
+                "set hairpin mode on interface 7",
+                "isolate interface 7"
             ]
         );
     }

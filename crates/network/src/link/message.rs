@@ -1,6 +1,6 @@
 //! The rtnetlink messages that plans are made of.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -88,6 +88,26 @@ pub(crate) fn default_route(index: u32, gateway: IpAddr) -> RouteNetlinkMessage 
     RouteNetlinkMessage::NewRoute(message)
 }
 
+/// The default route straight out of an interface.
+pub(crate) fn device_route(index: u32, ipv6: bool) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = if ipv6 {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = if ipv6 {
+        RouteScope::Universe
+    } else {
+        RouteScope::Link
+    };
+    message.header.kind = RouteType::Unicast;
+    message.attributes.push(RouteAttribute::Oif(index));
+    RouteNetlinkMessage::NewRoute(message)
+}
+
 fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -113,13 +133,31 @@ pub(crate) fn link_by_name(
     }
 }
 
-/// IPv4 addresses of link `index`.
-pub(crate) fn ipv4_addresses(
+/// Names of all links.
+pub(crate) fn link_names(connection: &mut Connection) -> Result<Vec<String>, NetlinkError> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let found = connection.dump("list interfaces", request)?;
+    let name = |message: RouteNetlinkMessage| {
+        let RouteNetlinkMessage::NewLink(link) = message else {
+            return None;
+        };
+        link.attributes
+            .into_iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name),
+                _ => None,
+            })
+    };
+    Ok(found.into_iter().filter_map(name).collect())
+}
+
+/// Addresses of both families of link `index`, those that IPv6 gives itself included.
+pub(crate) fn addresses(
     connection: &mut Connection,
     index: u32,
 ) -> Result<Vec<IpNet>, NetlinkError> {
     let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
+    request.header.family = AddressFamily::Unspec;
     let found = connection.dump("list addresses", RouteNetlinkMessage::GetAddress(request))?;
     Ok(found
         .into_iter()
@@ -137,18 +175,19 @@ fn address_of(message: &RouteNetlinkMessage, index: u32) -> Option<IpNet> {
     let address = message
         .attributes
         .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
+        .filter_map(|attribute| match attribute {
+            AddressAttribute::Local(address) | AddressAttribute::Address(address) => Some(*address),
             _ => None,
-        })?;
+        })
+        .next()?;
     IpNet::new(address, message.header.prefix_len).ok()
 }
 
-/// IPv4 destinations that the host routes itself, with the index of their interface: everything in the main table but the
-/// default route.
+/// Destinations of both families that the host routes itself, with the index of their interface: everything in the main table
+/// but default routes.
 pub(crate) fn routes(connection: &mut Connection) -> Result<Vec<(IpNet, u32)>, NetlinkError> {
     let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
+    request.header.address_family = AddressFamily::Unspec;
     let found = connection.dump("list routes", RouteNetlinkMessage::GetRoute(request))?;
     Ok(found.iter().filter_map(destination).collect())
 }
@@ -161,14 +200,19 @@ fn destination(message: &RouteNetlinkMessage) -> Option<(IpNet, u32)> {
     if route.header.table != RouteHeader::RT_TABLE_MAIN || length == 0 {
         return None;
     }
-    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let mut destination = None;
     let mut interface = 0;
     for attribute in &route.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                destination = Some(IpAddr::V4(*address));
+            }
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                destination = Some(IpAddr::V6(*address));
+            }
             RouteAttribute::Oif(index) => interface = *index,
             _ => {}
         }
     }
-    Some((IpNet::new(destination.into(), length).ok()?, interface))
+    Some((IpNet::new(destination?, length).ok()?, interface))
 }

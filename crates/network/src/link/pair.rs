@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkInfo, LinkMessage,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 
 use super::message::{CREATE, change_link, link_by_name};
@@ -47,6 +47,25 @@ impl Pair {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The same pair with another name inside. Only an interface that is down changes its name on kernels before 6.2.
+    pub(crate) fn renamed(
+        mut self,
+        inside: &mut Connection,
+        name: &str,
+    ) -> Result<Pair, NetlinkError> {
+        let mut down = LinkMessage::default();
+        down.header.index = self.inside_index;
+        down.header.change_mask |= LinkFlags::Up;
+        let mut batch = Batch::new();
+        let step = format!("rename {} to {name}", self.inside_name);
+        batch.push_route(&*step, 0, RouteNetlinkMessage::SetLink(down));
+        let new_name = vec![LinkAttribute::IfName(name.to_owned())];
+        batch.push_route(&*step, 0, change_link(self.inside_index, new_name, true));
+        inside.exchange(&mut batch)?;
+        name.clone_into(&mut self.inside_name);
+        Ok(self)
     }
 
     /// Reads the indices the kernel gave, and brings the inner end up.

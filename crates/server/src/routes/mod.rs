@@ -115,6 +115,8 @@ pub fn table() -> Vec<Route> {
         route(M::POST, "/networks/create", networks::create),
         route(M::POST, "/networks/prune", networks::prune),
         route(M::GET, "/networks/{id}", networks::inspect),
+        route(M::POST, "/networks/{id}/connect", networks::connect),
+        route(M::POST, "/networks/{id}/disconnect", networks::disconnect),
         route(M::DELETE, "/networks/{id}", networks::remove),
         route(M::GET, "/volumes", volumes::list),
         route(M::POST, "/volumes/create", volumes::create),

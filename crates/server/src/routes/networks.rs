@@ -1,7 +1,7 @@
 //! Networks.
 
 use http::StatusCode;
-use wharf_api::network::NetworkCreateRequest;
+use wharf_api::network::{ConnectRequest, DisconnectRequest, NetworkCreateRequest};
 
 use super::Outcome;
 use crate::http::request::Call;
@@ -44,4 +44,20 @@ pub async fn prune(call: Call) -> Outcome {
     Ok(respond::ok(
         &call.engine().network_prune(call.filters()?).await?,
     ))
+}
+
+/// `POST /networks/{id}/connect`.
+pub async fn connect(mut call: Call) -> Outcome {
+    let request: ConnectRequest = call.json().await?;
+    call.engine().network_connect(call.name(), request).await?;
+    Ok(respond::empty(StatusCode::OK))
+}
+
+/// `POST /networks/{id}/disconnect`.
+pub async fn disconnect(mut call: Call) -> Outcome {
+    let request: DisconnectRequest = call.json().await?;
+    call.engine()
+        .network_disconnect(call.name(), request)
+        .await?;
+    Ok(respond::empty(StatusCode::OK))
 }

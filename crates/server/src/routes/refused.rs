@@ -14,8 +14,6 @@ pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
     ("POST", "/grpc"),
     ("GET", "/images/search"),
     ("POST", "/images/{name:.*}/push"),
-    ("POST", "/networks/{id}/connect"),
-    ("POST", "/networks/{id}/disconnect"),
     ("GET", "/plugins"),
     ("POST", "/plugins/create"),
     ("GET", "/plugins/privileges"),

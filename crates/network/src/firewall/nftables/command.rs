@@ -2,16 +2,64 @@
 //! `nft list`.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::statement::Statement;
 
 /// Our table. Nobody else's is touched.
 pub(super) const TABLE: &str = "wharf-bridges";
 
-/// One step of a transaction, all in [`TABLE`] of family `ip`.
+/// Address family of a table of ours; there is one of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub(super) fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() {
+            Family::Ipv4
+        } else {
+            Family::Ipv6
+        }
+    }
+
+    /// `NFPROTO_*`.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Family::Ipv4 => 2,
+            Family::Ipv6 => 10,
+        }
+    }
+
+    /// As `nft` calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip6",
+        }
+    }
+
+    /// Bytes of an address.
+    pub(super) fn length(self) -> u32 {
+        match self {
+            Family::Ipv4 => 4,
+            Family::Ipv6 => 16,
+        }
+    }
+}
+
+/// One step of a transaction, in [`TABLE`] of a family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) struct Command {
+    pub(super) family: Family,
+    pub(super) action: Action,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
     AddTable,
     DeleteTable,
     AddChain {
@@ -62,8 +110,8 @@ pub(super) enum HookPoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Set {
     pub(super) name: &'static str,
-    pub(super) key: &'static [Type],
-    pub(super) value: Option<&'static [Type]>,
+    pub(super) key: Vec<Type>,
+    pub(super) value: Option<Vec<Type>>,
     /// Keys are ranges.
     pub(super) interval: bool,
 }
@@ -71,7 +119,7 @@ pub(super) struct Set {
 /// Types of keys and values, with nft's own numbers (`enum datatypes` in its sources), which only `nft list` looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
-    Ipv4Address,
+    Address(Family),
     Protocol,
     Port,
     InterfaceName,
@@ -81,7 +129,8 @@ pub(super) enum Type {
 impl Type {
     pub(super) fn number(self) -> u32 {
         match self {
-            Type::Ipv4Address => 7,
+            Type::Address(Family::Ipv4) => 7,
+            Type::Address(Family::Ipv6) => 8,
             Type::Protocol => 12,
             Type::Port => 13,
             Type::InterfaceName => 41,
@@ -91,7 +140,7 @@ impl Type {
 
     pub(super) fn length(self) -> u32 {
         match self {
-            Type::Ipv4Address => 4,
+            Type::Address(family) => family.length(),
             Type::Protocol => 1,
             Type::Port => 2,
             Type::InterfaceName | Type::Verdict => 16,
@@ -100,7 +149,8 @@ impl Type {
 
     fn name(self) -> &'static str {
         match self {
-            Type::Ipv4Address => "ipv4_addr",
+            Type::Address(Family::Ipv4) => "ipv4_addr",
+            Type::Address(Family::Ipv6) => "ipv6_addr",
             Type::Protocol => "inet_proto",
             Type::Port => "inet_service",
             Type::InterfaceName => "ifname",
@@ -120,7 +170,7 @@ pub(super) struct Element {
 pub(super) enum Key {
     Fields(Vec<Field>),
     /// First and last address.
-    Range(Ipv4Addr, Ipv4Addr),
+    Range(IpAddr, IpAddr),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +182,7 @@ pub(super) enum Value {
 /// A number in a key or value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Protocol(u8),
     Port(u16),
     Interface(String),
@@ -140,28 +190,29 @@ pub(super) enum Field {
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Command::AddTable => write!(f, "add table ip {TABLE}"),
-            Command::DeleteTable => write!(f, "delete table ip {TABLE}"),
-            Command::AddChain { name, hook: None } => write!(f, "add chain ip {TABLE} {name}"),
-            Command::AddChain {
+        let table = format!("{} {TABLE}", self.family.name());
+        match &self.action {
+            Action::AddTable => write!(f, "add table {table}"),
+            Action::DeleteTable => write!(f, "delete table {table}"),
+            Action::AddChain { name, hook: None } => write!(f, "add chain {table} {name}"),
+            Action::AddChain {
                 name,
                 hook: Some(hook),
-            } => write!(f, "add chain ip {TABLE} {name} {{ {hook} }}"),
-            Command::FlushChain { name } => write!(f, "flush chain ip {TABLE} {name}"),
-            Command::DeleteChain { name } => write!(f, "delete chain ip {TABLE} {name}"),
-            Command::AddRule { chain, statements } => {
-                write!(f, "add rule ip {TABLE} {chain}")?;
+            } => write!(f, "add chain {table} {name} {{ {hook} }}"),
+            Action::FlushChain { name } => write!(f, "flush chain {table} {name}"),
+            Action::DeleteChain { name } => write!(f, "delete chain {table} {name}"),
+            Action::AddRule { chain, statements } => {
+                write!(f, "add rule {table} {chain}")?;
                 statements
                     .iter()
                     .try_for_each(|statement| write!(f, " {statement}"))
             }
-            Command::AddSet(set) => set.fmt(f),
-            Command::AddElement { set, element } => {
-                write!(f, "add element ip {TABLE} {set} {{ {element} }}")
+            Action::AddSet(set) => set.write(f, &table),
+            Action::AddElement { set, element } => {
+                write!(f, "add element {table} {set} {{ {element} }}")
             }
-            Command::DeleteElement { set, element } => {
-                write!(f, "delete element ip {TABLE} {set} {{ {element} }}")
+            Action::DeleteElement { set, element } => {
+                write!(f, "delete element {table} {set} {{ {element} }}")
             }
         }
     }
@@ -183,8 +234,8 @@ impl fmt::Display for Hook {
     }
 }
 
-impl fmt::Display for Set {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Set {
+    fn write(&self, f: &mut fmt::Formatter<'_>, table: &str) -> fmt::Result {
         let names = |types: &[Type]| {
             types
                 .iter()
@@ -195,11 +246,11 @@ impl fmt::Display for Set {
         let word = if self.value.is_some() { "map" } else { "set" };
         write!(
             f,
-            "add {word} ip {TABLE} {} {{ type {}",
+            "add {word} {table} {} {{ type {}",
             self.name,
-            names(self.key)
+            names(&self.key)
         )?;
-        if let Some(value) = self.value {
+        if let Some(value) = &self.value {
             write!(f, " : {}", names(value))?;
         }
         write!(

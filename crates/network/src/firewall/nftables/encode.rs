@@ -1,18 +1,17 @@
 //! Commands as one nfnetlink batch: the kernel applies all messages between begin and end, or none.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::netlink::Batch;
 
 use super::attribute::Attributes;
-use super::command::{Command, Element, Field, Hook, Key, Set, TABLE, Type, Value};
+use super::command::{Action, Command, Element, Family, Field, Hook, Key, Set, TABLE, Type, Value};
 use super::statement::{Statement, encode_jump, interface_name};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
 const FAMILY_NONE: u8 = 0;
-const FAMILY_IPV4: u8 = 2;
 
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
@@ -45,7 +44,7 @@ pub(super) fn transaction(commands: &[Command]) -> Batch {
     for (index, command) in commands.iter().enumerate() {
         let (kind, flags, attributes) =
             encode(command, u32::try_from(index).expect("few commands") + 1);
-        let mut body = general_header(FAMILY_IPV4, 0).to_vec();
+        let mut body = general_header(command.family.number(), 0).to_vec();
         body.extend(attributes.into_bytes());
         batch.push_raw(
             format!("nftables: {command}"),
@@ -73,34 +72,34 @@ fn general_header(family: u8, resource: u16) -> [u8; 4] {
 fn encode(command: &Command, id: u32) -> (u16, u16, Attributes) {
     let mut attributes = Attributes::new();
     attributes.text(1, TABLE);
-    let (kind, flags) = match command {
-        Command::AddTable => (NEW_TABLE, NLM_F_CREATE),
-        Command::DeleteTable => (DELETE_TABLE, 0),
-        Command::AddChain { name, hook } => {
+    let (kind, flags) = match &command.action {
+        Action::AddTable => (NEW_TABLE, NLM_F_CREATE),
+        Action::DeleteTable => (DELETE_TABLE, 0),
+        Action::AddChain { name, hook } => {
             chain(&mut attributes, name, *hook);
             (NEW_CHAIN, NLM_F_CREATE)
         }
-        Command::FlushChain { name } => {
+        Action::FlushChain { name } => {
             attributes.text(2, name);
             (DELETE_RULE, 0)
         }
-        Command::DeleteChain { name } => {
+        Action::DeleteChain { name } => {
             attributes.text(3, name);
             (DELETE_CHAIN, 0)
         }
-        Command::AddRule { chain, statements } => {
-            rule(&mut attributes, chain, statements);
+        Action::AddRule { chain, statements } => {
+            rule(&mut attributes, chain, statements, command.family);
             (NEW_RULE, NLM_F_CREATE | NLM_F_APPEND)
         }
-        Command::AddSet(definition) => {
+        Action::AddSet(definition) => {
             set(&mut attributes, definition, id);
             (NEW_SET, NLM_F_CREATE)
         }
-        Command::AddElement { set, element } => {
+        Action::AddElement { set, element } => {
             elements(&mut attributes, set, element);
             (NEW_ELEMENT, NLM_F_CREATE | NLM_F_EXCL)
         }
-        Command::DeleteElement { set, element } => {
+        Action::DeleteElement { set, element } => {
             elements(&mut attributes, set, element);
             (DELETE_ELEMENT, 0)
         }
@@ -121,11 +120,11 @@ fn chain(attributes: &mut Attributes, name: &str, hook: Option<Hook>) {
     }
 }
 
-fn rule(attributes: &mut Attributes, chain: &str, statements: &[Statement]) {
+fn rule(attributes: &mut Attributes, chain: &str, statements: &[Statement], family: Family) {
     attributes.text(2, chain);
     attributes.nest(4, |list| {
         for statement in statements {
-            statement.encode(list);
+            statement.encode(list, family);
         }
     });
 }
@@ -135,16 +134,16 @@ fn set(attributes: &mut Attributes, set: &Set, id: u32) {
     let map = if set.value.is_some() { SET_MAP } else { 0 };
     attributes.text(2, set.name).u32(3, interval | map);
     attributes
-        .u32(4, type_number(set.key))
-        .u32(5, total_length(set.key));
-    if let Some(value) = set.value {
+        .u32(4, type_number(&set.key))
+        .u32(5, total_length(&set.key));
+    if let Some(value) = &set.value {
         attributes.u32(6, type_number(value));
-        if value != [Type::Verdict] {
+        if *value != [Type::Verdict] {
             attributes.u32(7, total_length(value));
         }
     }
     attributes.u32(10, id);
-    attributes.bytes(13, &byte_order(set.key));
+    attributes.bytes(13, &byte_order(&set.key));
 }
 
 /// What `nft list` needs to show keys (`NFTNL_UDATA_SET_KEYBYTEORDER` in libnftnl): 1 is the host's order, 2 the network's. The
@@ -178,15 +177,10 @@ fn elements(attributes: &mut Attributes, set: &str, element: &Element) {
     attributes.nest(3, |list| match &element.key {
         Key::Fields(fields) => one_element(list, &pack(fields), element.value.as_ref(), 0),
         Key::Range(first, last) => {
-            one_element(list, &first.octets(), element.value.as_ref(), 0);
+            one_element(list, &octets(*first), element.value.as_ref(), 0);
             // A range ends before the next address; one that reaches the highest has no end.
-            if let Some(end) = u32::from(*last).checked_add(1) {
-                one_element(
-                    list,
-                    &Ipv4Addr::from(end).octets(),
-                    None,
-                    ELEMENT_INTERVAL_END,
-                );
+            if let Some(end) = after(*last) {
+                one_element(list, &octets(end), None, ELEMENT_INTERVAL_END);
             }
         }
     });
@@ -218,7 +212,7 @@ fn pack(fields: &[Field]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for field in fields {
         match field {
-            Field::Address(address) => bytes.extend(address.octets()),
+            Field::Address(address) => bytes.extend(octets(*address)),
             Field::Protocol(number) => bytes.push(*number),
             Field::Port(port) => bytes.extend(port.to_be_bytes()),
             Field::Interface(name) => bytes.extend(interface_name(name)),
@@ -228,4 +222,19 @@ fn pack(fields: &[Field]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+fn after(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => Some(IpAddr::V4(u32::from(address).checked_add(1)?.into())),
+        IpAddr::V6(address) => Some(IpAddr::V6(u128::from(address).checked_add(1)?.into())),
+    }
+}
+
+/// The address as it is in a packet.
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }

@@ -6,11 +6,16 @@
 //! Our chains drop and translate; their `accept` cannot overrule a `drop` in another table, so a host that drops forwarded packets
 //! elsewhere keeps doing so.
 
-use ipnet::Ipv4Net;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::command::{Command, Element, Field, Hook, HookPoint, Key, Set, Type, Value};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::command::{
+    Action, Command, Element, Family, Field, Hook, HookPoint, Key, Set, Type, Value,
+};
 use super::statement::Statement;
-use crate::firewall::{Change, NetworkRules, PortRule};
+use crate::firewall::{Change, FamilyRules, NetworkRules, PortRule};
+use crate::option::GatewayMode;
 
 const BRIDGES: &str = "bridges";
 const FORWARD_IN: &str = "forward-in";
@@ -21,6 +26,8 @@ const DIRECT: &str = "direct";
 const PORTS_ON_ADDRESS: &str = "ports-on-address";
 const PORTS: &str = "ports";
 const PUBLISHED: &str = "published";
+/// Ports that answer at the container's own address.
+const OPEN: &str = "open";
 
 /// Priorities that `nft` calls raw, dstnat, filter and srcnat.
 const RAW: i32 = -300;
@@ -30,53 +37,62 @@ const SRCNAT: i32 = 100;
 
 /// The table with everything that does not depend on networks. An older one is thrown away: adding it first makes the deletion
 /// succeed whether it was there or not.
-pub(super) fn skeleton() -> Vec<Command> {
-    let mut commands = vec![Command::AddTable, Command::DeleteTable, Command::AddTable];
-    commands.extend(sets().map(Command::AddSet));
-    commands.extend(raw_chain());
-    commands.extend(forward_chain());
-    commands.extend(nat_chains());
-    commands
+pub(super) fn skeleton(family: Family) -> Vec<Command> {
+    let mut actions = vec![Action::AddTable, Action::DeleteTable, Action::AddTable];
+    actions.extend(sets(family).into_iter().map(Action::AddSet));
+    actions.extend(raw_chain(family));
+    actions.extend(forward_chain());
+    actions.extend(nat_chains());
+    of_family(family, actions)
 }
 
-fn sets() -> impl Iterator<Item = Set> {
-    const INTERFACE: &[Type] = &[Type::InterfaceName];
-    const VERDICT: Option<&[Type]> = Some(&[Type::Verdict]);
-    const TARGET: Option<&[Type]> = Some(&[Type::Ipv4Address, Type::Port]);
-    let set = |name, key, value, interval| Set {
+/// What takes the table away.
+pub(super) fn removal(family: Family) -> Vec<Command> {
+    of_family(family, vec![Action::AddTable, Action::DeleteTable])
+}
+
+fn of_family(family: Family, actions: Vec<Action>) -> Vec<Command> {
+    actions
+        .into_iter()
+        .map(|action| Command { family, action })
+        .collect()
+}
+
+fn sets(family: Family) -> Vec<Set> {
+    let address = Type::Address(family);
+    let interface = || vec![Type::InterfaceName];
+    let verdict = || Some(vec![Type::Verdict]);
+    let target = || Some(vec![address, Type::Port]);
+    let full_key = || vec![address, Type::Protocol, Type::Port];
+    let set = |name, key, value| Set {
         name,
         key,
         value,
-        interval,
+        interval: name == DIRECT,
     };
-    [
-        set(BRIDGES, INTERFACE, None, false),
-        set(FORWARD_IN, INTERFACE, VERDICT, false),
-        set(FORWARD_OUT, INTERFACE, VERDICT, false),
-        set(SOURCE_NAT_OUT, INTERFACE, VERDICT, false),
-        set(SOURCE_NAT_IN, INTERFACE, VERDICT, false),
-        set(DIRECT, &[Type::Ipv4Address], VERDICT, true),
-        set(
-            PORTS_ON_ADDRESS,
-            &[Type::Ipv4Address, Type::Protocol, Type::Port],
-            TARGET,
-            false,
-        ),
-        set(PORTS, &[Type::Protocol, Type::Port], TARGET, false),
+    vec![
+        set(BRIDGES, interface(), None),
+        set(FORWARD_IN, interface(), verdict()),
+        set(FORWARD_OUT, interface(), verdict()),
+        set(SOURCE_NAT_OUT, interface(), verdict()),
+        set(SOURCE_NAT_IN, interface(), verdict()),
+        set(DIRECT, vec![address], verdict()),
+        set(PORTS_ON_ADDRESS, full_key(), target()),
+        set(PORTS, vec![Type::Protocol, Type::Port], target()),
+        set(OPEN, full_key(), None),
     ]
-    .into_iter()
 }
 
 /// Before connection tracking, when addresses are still those on the wire: containers never reach the host's loopback, and nobody
 /// but the host and the bridge itself reaches container addresses directly.
-fn raw_chain() -> [Command; 3] {
+fn raw_chain(family: Family) -> [Action; 3] {
     [
         base_chain("raw-prerouting", "filter", HookPoint::Prerouting, RAW),
         rule(
             "raw-prerouting",
             vec![
                 Statement::InInterfaceIn(BRIDGES),
-                Statement::Destination(loopback()),
+                Statement::Destination(loopback(family)),
                 Statement::Counter,
                 Statement::Drop,
             ],
@@ -85,7 +101,7 @@ fn raw_chain() -> [Command; 3] {
     ]
 }
 
-fn forward_chain() -> [Command; 3] {
+fn forward_chain() -> [Action; 3] {
     [
         base_chain("forward", "filter", HookPoint::Forward, FILTER),
         rule("forward", vec![Statement::OutInterfaceMap(FORWARD_IN)]),
@@ -94,27 +110,16 @@ fn forward_chain() -> [Command; 3] {
 }
 
 /// Published ports are asked for when the destination is an address of this host; one bound to an address goes before one on all.
-fn nat_chains() -> Vec<Command> {
+fn nat_chains() -> Vec<Action> {
     let local = || vec![Statement::DestinationLocal, Statement::Jump(PUBLISHED)];
+    let map = |map, with_address| vec![Statement::DnatMap { map, with_address }];
     vec![
-        Command::AddChain {
+        Action::AddChain {
             name: PUBLISHED.into(),
             hook: None,
         },
-        rule(
-            PUBLISHED,
-            vec![Statement::DnatMap {
-                map: PORTS_ON_ADDRESS,
-                with_address: true,
-            }],
-        ),
-        rule(
-            PUBLISHED,
-            vec![Statement::DnatMap {
-                map: PORTS,
-                with_address: false,
-            }],
-        ),
+        rule(PUBLISHED, map(PORTS_ON_ADDRESS, true)),
+        rule(PUBLISHED, map(PORTS, false)),
         base_chain("nat-prerouting", "nat", HookPoint::Prerouting, DSTNAT),
         rule("nat-prerouting", local()),
         base_chain("nat-output", "nat", HookPoint::Output, DSTNAT),
@@ -131,101 +136,113 @@ fn nat_chains() -> Vec<Command> {
     ]
 }
 
-/// All commands for `changes`, in order.
-pub(super) fn changes(changes: &[Change]) -> Vec<Command> {
-    changes
-        .iter()
-        .flat_map(|change| match change {
-            Change::AddNetwork(network) => add_network(network),
-            Change::RemoveNetwork(network) => remove_network(network),
-            Change::AddPort(port) => vec![port_element(port, true)],
-            Change::RemovePort(port) => vec![port_element(port, false)],
-        })
+/// All commands for `changes`, in order, of the families that are on.
+pub(super) fn changes(changes: &[Change], families: &[Family]) -> Vec<Command> {
+    let all = changes.iter().flat_map(|change| match change {
+        Change::AddNetwork(network) => each_family(network, add_network),
+        Change::RemoveNetwork(network) => each_family(network, remove_network),
+        Change::AddPort(port) => port_elements(port, true),
+        Change::RemovePort(port) => port_elements(port, false),
+    });
+    all.filter(|command| families.contains(&command.family))
         .collect()
 }
 
-fn add_network(network: &NetworkRules) -> Vec<Command> {
-    let mut commands = Vec::new();
-    for (chain, rules) in network_chains(network) {
-        commands.push(Command::AddChain {
+fn each_family(
+    network: &NetworkRules,
+    make: fn(&NetworkRules, &FamilyRules) -> Vec<Action>,
+) -> Vec<Command> {
+    [(Family::Ipv4, &network.v4), (Family::Ipv6, &network.v6)]
+        .into_iter()
+        .filter_map(|(family, rules)| {
+            let actions = make(network, rules.as_ref()?);
+            Some(of_family(family, actions))
+        })
+        .flatten()
+        .collect()
+}
+
+fn add_network(network: &NetworkRules, family: &FamilyRules) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for (chain, rules) in network_chains(network, family) {
+        actions.push(Action::AddChain {
             name: chain.clone(),
             hook: None,
         });
-        commands.extend(rules.into_iter().map(|statements| Command::AddRule {
+        actions.extend(rules.into_iter().map(|statements| Action::AddRule {
             chain: chain.clone(),
             statements,
         }));
     }
-    commands.extend(
-        network_elements(network).map(|(set, element)| Command::AddElement { set, element }),
-    );
-    commands
+    let elements = network_elements(network, family);
+    actions.extend(elements.map(|(set, element)| Action::AddElement { set, element }));
+    actions
 }
 
-fn remove_network(network: &NetworkRules) -> Vec<Command> {
-    let mut commands: Vec<Command> = network_elements(network)
-        .map(|(set, element)| Command::DeleteElement { set, element })
+fn remove_network(network: &NetworkRules, family: &FamilyRules) -> Vec<Action> {
+    let mut actions: Vec<Action> = network_elements(network, family)
+        .map(|(set, element)| Action::DeleteElement { set, element })
         .collect();
-    for (name, _) in network_chains(network) {
-        commands.push(Command::FlushChain { name: name.clone() });
-        commands.push(Command::DeleteChain { name });
+    for (name, _) in network_chains(network, family) {
+        actions.push(Action::FlushChain { name: name.clone() });
+        actions.push(Action::DeleteChain { name });
     }
-    commands
+    actions
 }
 
 fn chain_name(map: &str, bridge: &str) -> String {
     format!("{map}-{bridge}")
 }
 
-fn network_chains(network: &NetworkRules) -> [(String, Vec<Vec<Statement>>); 5] {
+fn network_chains(
+    network: &NetworkRules,
+    family: &FamilyRules,
+) -> [(String, Vec<Vec<Statement>>); 5] {
     let name = |map| chain_name(map, &network.bridge);
     [
-        (name(FORWARD_IN), forward_in(network)),
+        (name(FORWARD_IN), forward_in(network, family)),
         (name(FORWARD_OUT), forward_out(network)),
-        (name(SOURCE_NAT_OUT), source_nat_out(network)),
-        (name(SOURCE_NAT_IN), source_nat_in(network)),
-        (name(DIRECT), direct(network)),
+        (name(SOURCE_NAT_OUT), source_nat_out(network, family)),
+        (name(SOURCE_NAT_IN), source_nat_in(network, family)),
+        (name(DIRECT), direct(network, family)),
     ]
 }
 
-fn network_elements(network: &NetworkRules) -> impl Iterator<Item = (&'static str, Element)> {
+fn network_elements(
+    network: &NetworkRules,
+    family: &FamilyRules,
+) -> impl Iterator<Item = (&'static str, Element)> {
     let interface = || Key::Fields(vec![Field::Interface(network.bridge.clone())]);
     let jump = |map| Some(Value::Jump(chain_name(map, &network.bridge)));
     let by_interface = |map| {
-        (
-            map,
-            Element {
-                key: interface(),
-                value: jump(map),
-            },
-        )
+        let element = Element {
+            key: interface(),
+            value: jump(map),
+        };
+        (map, element)
     };
-    let subnet = Key::Range(network.subnet.network(), network.subnet.broadcast());
+    let subnet = Key::Range(family.subnet.network(), family.subnet.broadcast());
+    let member = Element {
+        key: interface(),
+        value: None,
+    };
+    let direct = Element {
+        key: subnet,
+        value: jump(DIRECT),
+    };
     [
-        (
-            BRIDGES,
-            Element {
-                key: interface(),
-                value: None,
-            },
-        ),
+        (BRIDGES, member),
         by_interface(FORWARD_IN),
         by_interface(FORWARD_OUT),
         by_interface(SOURCE_NAT_OUT),
         by_interface(SOURCE_NAT_IN),
-        (
-            DIRECT,
-            Element {
-                key: subnet,
-                value: jump(DIRECT),
-            },
-        ),
+        (DIRECT, direct),
     ]
     .into_iter()
 }
 
 /// Towards containers: answers, neighbours, published ports; nothing else.
-fn forward_in(network: &NetworkRules) -> Vec<Vec<Statement>> {
+fn forward_in(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
     let between = if network.icc {
         Statement::Accept
     } else {
@@ -240,47 +257,71 @@ fn forward_in(network: &NetworkRules) -> Vec<Vec<Statement>> {
         vec![in_interface(network, true), Statement::Counter, between],
     ];
     if !network.internal {
-        rules.push(vec![
-            Statement::Dnatted,
-            Statement::Counter,
-            Statement::Accept,
-        ]);
+        rules.extend(from_outside(network, family));
     }
     rules.push(vec![Statement::Counter, Statement::Drop]);
     rules
+}
+
+fn from_outside(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
+    let accept = |what| vec![what, Statement::Counter, Statement::Accept];
+    match family.mode {
+        GatewayMode::Isolated => Vec::new(),
+        GatewayMode::NatUnprotected => vec![vec![Statement::Counter, Statement::Accept]],
+        GatewayMode::Routed => vec![
+            accept(Statement::Protocol(echo_protocol(family.subnet))),
+            accept(Statement::DestinationIn(OPEN)),
+        ],
+        GatewayMode::Nat => {
+            let mut rules = vec![accept(Statement::Dnatted)];
+            if network.is_direct(family.mode) {
+                rules.push(accept(Statement::DestinationIn(OPEN)));
+            }
+            rules
+        }
+    }
+}
+
+/// ICMP or ICMPv6.
+fn echo_protocol(subnet: IpNet) -> u8 {
+    match subnet {
+        IpNet::V4(_) => 1,
+        IpNet::V6(_) => 58,
+    }
 }
 
 fn forward_out(network: &NetworkRules) -> Vec<Vec<Statement>> {
     if !network.internal {
         return vec![vec![Statement::Counter, Statement::Accept]];
     }
-    let elsewhere = Statement::OutInterface {
-        equal: false,
-        name: network.bridge.clone(),
-    };
-    vec![vec![elsewhere, Statement::Counter, Statement::Drop]]
+    vec![vec![
+        elsewhere(network),
+        Statement::Counter,
+        Statement::Drop,
+    ]]
 }
 
-fn source_nat_out(network: &NetworkRules) -> Vec<Vec<Statement>> {
-    if network.internal || !network.masquerade {
+fn source_nat_out(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
+    let translate = match family.source {
+        Some(address) => Statement::SourceNat(address),
+        None if network.masquerade => Statement::Masquerade,
+        None => return Vec::new(),
+    };
+    if network.internal || !is_translated(family.mode) {
         return Vec::new();
     }
-    let elsewhere = Statement::OutInterface {
-        equal: false,
-        name: network.bridge.clone(),
-    };
     vec![vec![
-        elsewhere,
-        Statement::Source(network.subnet),
+        elsewhere(network),
+        Statement::Source(family.subnet),
         Statement::Counter,
-        Statement::Masquerade,
+        translate,
     ]]
 }
 
 /// Towards containers, through a published port, from where the answer would not find back by itself: the same network (it would go
 /// straight to the neighbour, who never asked that address), and the host's loopback.
-fn source_nat_in(network: &NetworkRules) -> Vec<Vec<Statement>> {
-    if network.internal {
+fn source_nat_in(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
+    if network.internal || !is_translated(family.mode) {
         return Vec::new();
     }
     let from = |net| {
@@ -291,17 +332,68 @@ fn source_nat_in(network: &NetworkRules) -> Vec<Vec<Statement>> {
             Statement::Masquerade,
         ]
     };
-    vec![from(network.subnet), from(loopback())]
+    vec![
+        from(family.subnet),
+        from(loopback(Family::of(family.subnet.addr()))),
+    ]
 }
 
-fn direct(network: &NetworkRules) -> Vec<Vec<Statement>> {
+fn is_translated(mode: GatewayMode) -> bool {
+    matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected)
+}
+
+fn direct(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
+    if network.allows_direct_routing || !is_guarded(family.mode) {
+        return Vec::new();
+    }
+    let trusted = network.trusted.iter().map(|name| {
+        let interface = Statement::InInterface {
+            equal: true,
+            name: name.clone(),
+        };
+        vec![interface, Statement::Counter, Statement::Accept]
+    });
+    let mut rules: Vec<Vec<Statement>> = trusted.collect();
     let mut statements = vec![in_interface(network, false)];
-    statements.extend(network.gateway.map(Statement::DestinationIsNot));
+    statements.extend(family.gateway.map(Statement::DestinationIsNot));
     statements.extend([Statement::Counter, Statement::Drop]);
-    vec![statements]
+    rules.push(statements);
+    rules
 }
 
-fn port_element(port: &PortRule, add: bool) -> Command {
+/// Whether container addresses are for the host and their neighbours alone.
+fn is_guarded(mode: GatewayMode) -> bool {
+    matches!(mode, GatewayMode::Nat | GatewayMode::Isolated)
+}
+
+fn port_elements(port: &PortRule, add: bool) -> Vec<Command> {
+    let mut elements = Vec::new();
+    if is_translated(port.mode) {
+        elements.push(translation(port));
+    }
+    if port.direct {
+        let key = vec![
+            Field::Address(port.address),
+            Field::Protocol(port.protocol.number()),
+            Field::Port(port.port),
+        ];
+        let element = Element {
+            key: Key::Fields(key),
+            value: None,
+        };
+        elements.push((OPEN, element));
+    }
+    let actions = elements.into_iter().map(|(set, element)| {
+        if add {
+            Action::AddElement { set, element }
+        } else {
+            Action::DeleteElement { set, element }
+        }
+    });
+    of_family(Family::of(port.address), actions.collect())
+}
+
+fn translation(port: &PortRule) -> (&'static str, Element) {
     let mut key = vec![
         Field::Protocol(port.protocol.number()),
         Field::Port(port.host_port),
@@ -317,11 +409,7 @@ fn port_element(port: &PortRule, add: bool) -> Command {
         key: Key::Fields(key),
         value: Some(target),
     };
-    if add {
-        Command::AddElement { set, element }
-    } else {
-        Command::DeleteElement { set, element }
-    }
+    (set, element)
 }
 
 fn in_interface(network: &NetworkRules, equal: bool) -> Statement {
@@ -331,8 +419,15 @@ fn in_interface(network: &NetworkRules, equal: bool) -> Statement {
     }
 }
 
-fn base_chain(name: &str, kind: &'static str, point: HookPoint, priority: i32) -> Command {
-    Command::AddChain {
+fn elsewhere(network: &NetworkRules) -> Statement {
+    Statement::OutInterface {
+        equal: false,
+        name: network.bridge.clone(),
+    }
+}
+
+fn base_chain(name: &str, kind: &'static str, point: HookPoint, priority: i32) -> Action {
+    Action::AddChain {
         name: name.into(),
         hook: Some(Hook {
             kind,
@@ -342,15 +437,18 @@ fn base_chain(name: &str, kind: &'static str, point: HookPoint, priority: i32) -
     }
 }
 
-fn rule(chain: &str, statements: Vec<Statement>) -> Command {
-    Command::AddRule {
+fn rule(chain: &str, statements: Vec<Statement>) -> Action {
+    Action::AddRule {
         chain: chain.into(),
         statements,
     }
 }
 
-fn loopback() -> Ipv4Net {
-    Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8)
+fn loopback(family: Family) -> IpNet {
+    match family {
+        Family::Ipv4 => Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+        Family::Ipv6 => Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
+    }
 }
 
 #[cfg(test)]
@@ -361,19 +459,40 @@ mod tests {
     fn network() -> NetworkRules {
         NetworkRules {
             bridge: "br7".into(),
-            subnet: "10.7.0.0/24".parse().unwrap(),
-            gateway: "10.7.0.1".parse().ok(),
             masquerade: true,
             icc: true,
             internal: false,
+            trusted: Vec::new(),
+            allows_direct_routing: false,
+            v4: Some(FamilyRules {
+                subnet: "10.7.0.0/24".parse().unwrap(),
+                gateway: "10.7.0.1".parse().ok(),
+                mode: GatewayMode::Nat,
+                source: None,
+            }),
+            v6: None,
+        }
+    }
+
+    fn dual(mode: GatewayMode) -> NetworkRules {
+        NetworkRules {
+            v4: None,
+            v6: Some(FamilyRules {
+                subnet: "fd00:7::/64".parse().unwrap(),
+                gateway: "fd00:7::1".parse().ok(),
+                mode,
+                source: None,
+            }),
+            ..network()
         }
     }
 
     /// The plan as a script, without what every line says.
     fn script(list: &[Change]) -> Vec<String> {
-        changes(list)
+        changes(list, &[Family::Ipv4, Family::Ipv6])
             .iter()
-            .map(|command| command.to_string().replace(" ip wharf-bridges", ""))
+            .map(|command| command.to_string().replacen(" wharf-bridges", "", 1))
+            .map(|line| line.replacen(" ip ", " ", 1))
             .collect()
     }
 
@@ -450,6 +569,9 @@ mod tests {
     #[test]
     fn a_port_is_one_element() {
         let port = |host: [u8; 4], protocol| PortRule {
+            bridge: "br7".into(),
+            mode: GatewayMode::Nat,
+            direct: false,
             protocol,
             host_address: host.into(),
             host_port: 8080,
@@ -466,5 +588,46 @@ mod tests {
                 "delete element ports-on-address { 127.0.0.1 . 17 . 8080 : 10.7.0.2 . 80 }",
             ]
         );
+    }
+
+    #[test]
+    fn routed_networks_open_ports_and_translate_nothing() {
+        let rules = script(&[Change::AddNetwork(dual(GatewayMode::Routed))]);
+        let rules: Vec<&str> = rules
+            .iter()
+            .filter_map(|line| line.strip_prefix("add rule ip6 "))
+            .collect();
+        assert_eq!(
+            rules,
+            [
+                "forward-in-br7 ct state established,related counter accept",
+                r#"forward-in-br7 iifname "br7" counter accept"#,
+                "forward-in-br7 meta l4proto 58 counter accept",
+                "forward-in-br7 daddr . meta l4proto . th dport @open counter accept",
+                "forward-in-br7 counter drop",
+                "forward-out-br7 counter accept",
+            ]
+        );
+        let port = PortRule {
+            bridge: "br7".into(),
+            mode: GatewayMode::Routed,
+            direct: true,
+            protocol: Protocol::Tcp,
+            host_address: Ipv6Addr::UNSPECIFIED.into(),
+            host_port: 8080,
+            address: "fd00:7::2".parse().unwrap(),
+            port: 80,
+        };
+        assert_eq!(
+            script(&[Change::AddPort(port)]),
+            ["add element ip6 open { fd00:7::2 . 6 . 80 }"]
+        );
+    }
+
+    #[test]
+    fn a_family_that_is_off_has_no_commands() {
+        let add = [Change::AddNetwork(dual(GatewayMode::Nat))];
+        assert!(changes(&add, &[Family::Ipv4]).is_empty());
+        assert!(!changes(&add, &[Family::Ipv6]).is_empty());
     }
 }

@@ -1,11 +1,13 @@
 //! The parts of a rule, and the kernel expressions each is made of (`linux/netfilter/nf_tables.h`).
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::attribute::Attributes;
+use super::command::Family;
+use super::encode::octets;
 
 /// A match or an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +22,13 @@ pub(super) enum Statement {
     },
     /// The incoming interface is in a set.
     InInterfaceIn(&'static str),
-    Source(Ipv4Net),
-    Destination(Ipv4Net),
-    DestinationIsNot(Ipv4Addr),
+    Source(IpNet),
+    Destination(IpNet),
+    DestinationIsNot(IpAddr),
+    /// IP protocol of the payload.
+    Protocol(u8),
+    /// Destination address, protocol and port are in a set.
+    DestinationIn(&'static str),
     /// `ct state established,related`
     Established,
     /// `ct status dnat`
@@ -39,6 +45,8 @@ pub(super) enum Statement {
         with_address: bool,
     },
     Masquerade,
+    /// New source address.
+    SourceNat(IpAddr),
     Counter,
     Accept,
     Drop,
@@ -61,8 +69,6 @@ const STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 const STATUS_DST_NAT: u32 = 1 << 5;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
-const IPV4_SOURCE: u32 = 12;
-const IPV4_DESTINATION: u32 = 16;
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_DESTINATION: u32 = 2;
 const ADDRESS_LOCAL: u32 = 2;
@@ -70,13 +76,13 @@ const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 const NFT_JUMP: u32 = -3i32 as u32;
 const NFTA_LIST_ELEM: u16 = 1;
-const NFPROTO_IPV4: u32 = 2;
+const NAT_SOURCE: u32 = 0;
 const NAT_DESTINATION: u32 = 1;
 const INTERFACE_NAME_LEN: usize = 16;
 
 impl Statement {
     /// Adds the kernel's expressions to a rule's list.
-    pub(super) fn encode(&self, rule: &mut Attributes) {
+    pub(super) fn encode(&self, rule: &mut Attributes, family: Family) {
         match self {
             Statement::InInterface { equal, name } => {
                 meta(rule, META_IIFNAME, REGISTER);
@@ -90,11 +96,19 @@ impl Statement {
                 meta(rule, META_IIFNAME, REGISTER);
                 lookup(rule, set, None);
             }
-            Statement::Source(net) => in_net(rule, IPV4_SOURCE, *net),
-            Statement::Destination(net) => in_net(rule, IPV4_DESTINATION, *net),
+            Statement::Source(net) => in_net(rule, source_offset(family), *net),
+            Statement::Destination(net) => in_net(rule, destination_offset(family), *net),
             Statement::DestinationIsNot(address) => {
-                payload(rule, NETWORK_HEADER, IPV4_DESTINATION, 4, REGISTER);
-                compare(rule, false, &address.octets());
+                destination(rule, family, REGISTER);
+                compare(rule, false, &octets(*address));
+            }
+            Statement::Protocol(number) => {
+                meta(rule, META_L4PROTO, REGISTER);
+                compare(rule, true, &[*number]);
+            }
+            Statement::DestinationIn(set) => {
+                key(rule, family, true);
+                lookup(rule, set, None);
             }
             Statement::Established => conntrack_bit(rule, CT_STATE, STATE_ESTABLISHED_RELATED),
             Statement::Dnatted => conntrack_bit(rule, CT_STATUS, STATUS_DST_NAT),
@@ -115,11 +129,12 @@ impl Statement {
                 lookup(rule, map, Some(VERDICT));
             }
             Statement::DestinationMap(map) => {
-                payload(rule, NETWORK_HEADER, IPV4_DESTINATION, 4, REGISTER);
+                destination(rule, family, REGISTER);
                 lookup(rule, map, Some(VERDICT));
             }
-            Statement::DnatMap { map, with_address } => dnat(rule, map, *with_address),
+            Statement::DnatMap { map, with_address } => dnat(rule, family, map, *with_address),
             Statement::Masquerade => expression(rule, "masq", |_| {}),
+            Statement::SourceNat(address) => source_nat(rule, family, *address),
             Statement::Counter => expression(rule, "counter", |data| {
                 data.bytes(1, &0u64.to_be_bytes())
                     .bytes(2, &0u64.to_be_bytes());
@@ -131,30 +146,70 @@ impl Statement {
     }
 }
 
-/// The concatenated key in consecutive 4-byte registers, the map's answer over it, then the translation.
-fn dnat(rule: &mut Attributes, map: &str, with_address: bool) {
+fn source_offset(family: Family) -> u32 {
+    match family {
+        Family::Ipv4 => 12,
+        Family::Ipv6 => 8,
+    }
+}
+
+fn destination_offset(family: Family) -> u32 {
+    match family {
+        Family::Ipv4 => 16,
+        Family::Ipv6 => 24,
+    }
+}
+
+fn destination(rule: &mut Attributes, family: Family, register: u32) {
+    let offset = destination_offset(family);
+    payload(rule, NETWORK_HEADER, offset, family.length(), register);
+}
+
+/// Protocol and port, with the destination before them if so asked, in consecutive 4-byte registers.
+fn key(rule: &mut Attributes, family: Family, with_address: bool) {
     let mut register = REGISTER_4;
     if with_address {
-        payload(rule, NETWORK_HEADER, IPV4_DESTINATION, 4, register);
-        register += 1;
+        destination(rule, family, register);
+        register += family.length() / 4;
     }
     meta(rule, META_L4PROTO, register);
     payload(rule, TRANSPORT_HEADER, 2, 2, register + 1);
+}
+
+/// The concatenated key, the map's answer over it, then the translation.
+fn dnat(rule: &mut Attributes, family: Family, map: &str, with_address: bool) {
+    key(rule, family, with_address);
     lookup(rule, map, Some(REGISTER));
     expression(rule, "nat", |data| {
         data.u32(1, NAT_DESTINATION)
-            .u32(2, NFPROTO_IPV4)
+            .u32(2, family.number().into())
             .u32(3, REGISTER_4)
-            .u32(5, REGISTER_4 + 1);
+            .u32(5, REGISTER_4 + family.length() / 4);
     });
 }
 
-fn in_net(rule: &mut Attributes, offset: u32, net: Ipv4Net) {
-    payload(rule, NETWORK_HEADER, offset, 4, REGISTER);
-    if net.prefix_len() < 32 {
-        mask(rule, &net.netmask().octets());
+fn source_nat(rule: &mut Attributes, family: Family, address: IpAddr) {
+    expression(rule, "immediate", |data| {
+        data.u32(1, REGISTER);
+        data.nest(2, |value| {
+            value.bytes(1, &octets(address));
+        });
+    });
+    expression(rule, "nat", |data| {
+        data.u32(1, NAT_SOURCE)
+            .u32(2, family.number().into())
+            .u32(3, REGISTER);
+    });
+}
+
+fn in_net(rule: &mut Attributes, offset: u32, net: IpNet) {
+    let bytes = octets(net.network());
+    let length = u32::try_from(bytes.len()).expect("an address is short");
+    payload(rule, NETWORK_HEADER, offset, length, REGISTER);
+    if net.prefix_len() < net.max_prefix_len() {
+        mask(rule, &octets(net.netmask()));
     }
-    compare(rule, true, &net.network().octets());
+    compare(rule, true, &bytes);
 }
 
 fn conntrack_bit(rule: &mut Attributes, key: u32, bits: u32) {
@@ -180,14 +235,15 @@ fn payload(rule: &mut Attributes, base: u32, offset: u32, length: u32, register:
     });
 }
 
-fn mask(rule: &mut Attributes, mask: &[u8; 4]) {
+fn mask(rule: &mut Attributes, mask: &[u8]) {
+    let length = u32::try_from(mask.len()).expect("a mask is short");
     expression(rule, "bitwise", |data| {
-        data.u32(1, REGISTER).u32(2, REGISTER).u32(3, 4);
+        data.u32(1, REGISTER).u32(2, REGISTER).u32(3, length);
         data.nest(4, |value| {
             value.bytes(1, mask);
         });
         data.nest(5, |value| {
-            value.bytes(1, &[0; 4]);
+            value.bytes(1, &vec![0; mask.len()]);
         });
     });
 }
@@ -258,29 +314,37 @@ impl fmt::Display for Statement {
                 write!(f, "oifname {}\"{name}\"", sign(equal))
             }
             Statement::InInterfaceIn(set) => write!(f, "iifname @{set}"),
-            Statement::Source(net) => write!(f, "ip saddr {net}"),
-            Statement::Destination(net) => write!(f, "ip daddr {net}"),
-            Statement::DestinationIsNot(address) => write!(f, "ip daddr != {address}"),
+            Statement::Source(net) => {
+                write!(f, "{} saddr {net}", Family::of(net.addr()).name())
+            }
+            Statement::Destination(net) => {
+                write!(f, "{} daddr {net}", Family::of(net.addr()).name())
+            }
+            Statement::DestinationIsNot(address) => {
+                write!(f, "{} daddr != {address}", Family::of(*address).name())
+            }
+            Statement::Protocol(number) => write!(f, "meta l4proto {number}"),
+            Statement::DestinationIn(set) => {
+                write!(f, "daddr . meta l4proto . th dport @{set}")
+            }
             Statement::Established => f.write_str("ct state established,related"),
             Statement::Dnatted => f.write_str("ct status dnat"),
             Statement::DestinationLocal => f.write_str("fib daddr type local"),
             Statement::InInterfaceMap(map) => write!(f, "iifname vmap @{map}"),
             Statement::OutInterfaceMap(map) => write!(f, "oifname vmap @{map}"),
-            Statement::DestinationMap(map) => write!(f, "ip daddr vmap @{map}"),
+            Statement::DestinationMap(map) => write!(f, "daddr vmap @{map}"),
             Statement::DnatMap {
                 map,
                 with_address: true,
             } => {
-                write!(
-                    f,
-                    "dnat ip to ip daddr . meta l4proto . th dport map @{map}"
-                )
+                write!(f, "dnat to daddr . meta l4proto . th dport map @{map}")
             }
             Statement::DnatMap {
                 map,
                 with_address: false,
-            } => write!(f, "dnat ip to meta l4proto . th dport map @{map}"),
+            } => write!(f, "dnat to meta l4proto . th dport map @{map}"),
             Statement::Masquerade => f.write_str("masquerade"),
+            Statement::SourceNat(address) => write!(f, "snat to {address}"),
             Statement::Counter => f.write_str("counter"),
             Statement::Accept => f.write_str("accept"),
             Statement::Drop => f.write_str("drop"),
