@@ -377,6 +377,11 @@ impl Engine {
         });
     }
 
+    /// Flags for the next start of the daemon, instead of those before.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
     /// Waits until nothing of any container is left while the daemon runs.
     pub fn assert_settled(&self) {
         let limit = SETTLE;

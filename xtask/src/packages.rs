@@ -24,6 +24,9 @@ pub(crate) const TESTS: &[Need] = &[
     ("ps", "procps"),
     ("nsenter", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("fuse-overlayfs", "fuse-overlayfs"),
+    ("zfs-fuse", "zfs-fuse"),
     ("skopeo", "skopeo"),
     (
         "/usr/lib/python3/dist-packages/docker/__init__.py",

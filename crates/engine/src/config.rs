@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use wharf_api::container::{LogConfig, Ulimit};
 use wharf_network::NetworkConfig;
 pub use wharf_runtime::plan::SeccompPolicy;
+use wharf_store::drivers::Choice;
 
 /// Settings of one engine. Names follow dockerd's flags.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct EngineConfig {
     pub binary: PathBuf,
     /// Networks.
     pub network: NetworkConfig,
+    /// Storage driver and its options.
+    pub storage: Choice,
     /// Default log driver and its options.
     pub log: LogConfig,
     /// What can change while the engine runs, as it is at the start.
@@ -154,6 +157,7 @@ impl EngineConfig {
             exec_root,
             binary,
             network: NetworkConfig::default(),
+            storage: Choice::default(),
             log: LogConfig {
                 kind: "json-file".into(),
                 config: Some(BTreeMap::new()),

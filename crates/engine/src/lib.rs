@@ -30,6 +30,7 @@ pub mod volumes;
 
 pub use config::{EngineConfig, LiveConfig};
 pub use error::{Error, Result};
+pub use wharf_store::drivers::Choice as StorageChoice;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

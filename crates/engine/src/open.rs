@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use wharf_network::{Endpoint, NetdConfig, NetworkConfig, NetworkManager};
 use wharf_runtime::client::Spawner;
 use wharf_runtime::host::HostFacts;
+use wharf_store::drivers::Choice;
 use wharf_store::{Store, StoreConfig};
 
 use parking_lot::RwLock;
@@ -34,7 +35,7 @@ impl Engine {
         let database = Arc::new(Database::open(&config.data_root.join("wharf.db"))?);
         let rows: Vec<Row> = database.load_containers()?;
         let spawner = Spawner::start(&config.binary);
-        let store = open_store(config.data_root.clone());
+        let store = open_store(config.data_root.clone(), config.storage.clone());
         config.network.netd = Some(NetdConfig {
             socket: config.exec_root.join("netd.sock"),
             program: Some(config.binary.clone()),
@@ -91,8 +92,8 @@ fn make_directories(config: &EngineConfig) -> Result<()> {
     make(&config.exec_root.join("monitor"), 0o711)
 }
 
-async fn open_store(data_root: std::path::PathBuf) -> Result<Store> {
-    blocking(move || Ok(Store::open(StoreConfig { data_root })?)).await
+async fn open_store(data_root: std::path::PathBuf, driver: Choice) -> Result<Store> {
+    blocking(move || Ok(Store::open(StoreConfig { data_root, driver })?)).await
 }
 
 /// Opens the networks and stores those that are new.

@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = timed("open", || {
         Store::open(StoreConfig {
             data_root: root.clone().into(),
+            driver: Default::default(),
         })
     })?;
     timed("load", || {
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     drop(plan);
     let start = Instant::now();
-    (0..count).try_for_each(|n| store.create_rw(&format!("c{n}"), &id))?;
+    (0..count).try_for_each(|n| store.create_rw(&format!("c{n}"), &id, None))?;
     println!("create_rw {:?}", start.elapsed() / count);
     let start = Instant::now();
     (0..count).try_for_each(|n| store.rootfs(&format!("c{n}")).map(drop))?;
@@ -41,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = timed("open again", || {
         Store::open(StoreConfig {
             data_root: root.into(),
+            driver: Default::default(),
         })
     })?;
     let start = Instant::now();

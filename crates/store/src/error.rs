@@ -55,6 +55,9 @@ pub enum StoreError {
         /// The cause.
         source: io::Error,
     },
+    /// The storage driver.
+    #[error(transparent)]
+    Driver(#[from] crate::drivers::DriverError),
     /// The database.
     #[error("database of images: {0}")]
     Database(#[from] rusqlite::Error),

@@ -22,6 +22,13 @@ const FILES: [&str; 5] = [
     "etc/resolv.conf",
 ];
 
+/// Whether the engine itself puts something at this path below the root.
+#[must_use]
+pub fn has(path: &Path) -> bool {
+    let listed = DIRECTORIES.iter().chain(&FILES).chain(&["etc/mtab"]);
+    listed.map(Path::new).any(|own| own == path)
+}
+
 /// Fills an empty directory. Docker makes these entries in every container, whatever the image has.
 pub(crate) fn create(diff: &Path) -> io::Result<()> {
     let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -34,6 +41,29 @@ pub(crate) fn create(diff: &Path) -> io::Result<()> {
         create_file(&root, name)?;
     }
     Ok(rustix::fs::symlinkat("/proc/mounts", &root, "etc/mtab")?)
+}
+
+/// Adds to a whole tree what it lacks of the layer. Docker leaves alone what an image has.
+pub(crate) fn complete(tree: &Path) -> io::Result<()> {
+    let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(tree, dir, Mode::empty())?;
+    let mut made = DIRECTORIES
+        .iter()
+        .try_for_each(|name| there(rustix::fs::mkdirat(&root, *name, MODE).map_err(Into::into)));
+    for name in FILES {
+        made = made.and_then(|()| there(create_file(&root, name)));
+    }
+    made?;
+    let link = rustix::fs::symlinkat("/proc/mounts", &root, "etc/mtab");
+    there(link.map_err(Into::into))
+}
+
+/// Something that an image already has, or has no room for (its `/etc` may be a link out of the tree's own).
+fn there(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
 }
 
 fn create_file(root: &OwnedFd, name: &str) -> io::Result<()> {

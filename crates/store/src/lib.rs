@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! <data-root>/wharf.db           rows: images, references, layers, container layers (WAL)
-//! <data-root>/overlay2/          see drivers::overlay2 and recipe
+//! <data-root>/<driver>/           see drivers and recipe
 //! <data-root>/trash/             directories on their way out
 //! ```
 //!
@@ -24,7 +24,7 @@ mod error;
 mod fsck;
 mod image;
 mod import;
-mod initlayer;
+pub mod initlayer;
 pub mod layer;
 pub mod load;
 mod parked;
@@ -37,6 +37,7 @@ mod size;
 mod state;
 mod store;
 mod trash;
+pub mod tree;
 mod unpack;
 
 pub use blobs::{KnownBlob, KnownManifest};

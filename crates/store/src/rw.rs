@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use wharf_spec::digest::{ChainId, Digest};
 use wharf_spec::rootfs::RootfsMount;
 
-use crate::drivers::ContainerDirs;
+use crate::drivers::{ContainerDirs, Difference, LayerDir, NewContainer};
 use crate::error::StoreError;
 use crate::image;
 use crate::state::State;
@@ -33,9 +33,24 @@ impl ContainerLayer {
 
 impl Store {
     /// Creates the `<layer>-init` and read-write layers of a container. `image` is an image ID. On the path of every container start: no sync.
-    pub fn create_rw(&self, container_id: &str, image: &str) -> Result<(), StoreError> {
+    /// `size`: bytes it may grow to, where the driver can limit it.
+    pub fn create_rw(
+        &self,
+        container_id: &str,
+        image: &str,
+        size: Option<u64>,
+    ) -> Result<(), StoreError> {
         let layer = self.insert_rw(container_id, image)?;
-        if let Err(source) = self.driver.create_container(&layer.cache) {
+        let parent = layer.parent.as_ref().and_then(|chain| {
+            let state = self.state.lock();
+            state.layers.get(chain).map(|layer| layer.cache.clone())
+        });
+        let new = NewContainer {
+            cache: &layer.cache,
+            parent: parent.as_deref(),
+            size,
+        };
+        if let Err(source) = self.driver.create_container(new) {
             let path = self.driver.layer_dir(&layer.cache);
             self.remove_rw(container_id)?;
             return Err(StoreError::Io {
@@ -73,8 +88,36 @@ impl Store {
 
     /// How to mount the container's root.
     pub fn rootfs(&self, container_id: &str) -> Result<RootfsMount, StoreError> {
+        let (cache, lower) = self.with_container(container_id, |state, layer| {
+            let owned = |dir: &LayerDir<'_>| (dir.cache.to_owned(), dir.link.to_owned());
+            let lower: Vec<_> = layer.dirs(state).lower.iter().map(owned).collect();
+            (layer.cache.clone(), lower)
+        })?;
+        // Without the lock: some drivers start a program.
+        let lower = lower.iter().map(|(cache, link)| LayerDir { cache, link });
+        let dirs = ContainerDirs {
+            cache: &cache,
+            lower: lower.collect(),
+        };
+        let path = self.driver.layer_dir(&cache);
+        self.driver
+            .mount(&dirs)
+            .map_err(StoreError::io("mount", &path))
+    }
+
+    /// Takes back what [`Store::rootfs`] made ready on the host, once the container has ended. Safe to repeat.
+    pub fn release_rootfs(&self, container_id: &str) -> Result<(), StoreError> {
+        let cache = self.with_container(container_id, |_, layer| layer.cache.clone())?;
+        let path = self.driver.layer_dir(&cache);
+        self.driver
+            .unmount(&cache)
+            .map_err(StoreError::io("unmount", &path))
+    }
+
+    /// Where a container's changes are to be read.
+    pub fn difference(&self, container_id: &str) -> Result<Difference, StoreError> {
         self.with_container(container_id, |state, layer| {
-            self.driver.mount(&layer.dirs(state))
+            self.driver.difference(&layer.dirs(state))
         })
     }
 
@@ -94,8 +137,11 @@ impl Store {
         let (cache, image) = self.with_container(container_id, |state, layer| {
             (layer.cache.clone(), state.size(layer.parent.as_ref()))
         })?;
-        let diff = self.driver.layer_dir(&cache).join("diff");
-        let rw = crate::size::of_tree(&diff).map_err(StoreError::io("read", &diff))?;
+        let rw = match self.difference(container_id)? {
+            Difference::Upper { upper, .. } => crate::size::of_tree(&upper),
+            Difference::Trees { new, old } => crate::size::of_new(&new, old.as_deref()),
+        };
+        let rw = rw.map_err(StoreError::io("read", &self.driver.layer_dir(&cache)))?;
         Ok((rw, rw + image))
     }
 
@@ -126,8 +172,10 @@ impl Store {
         drop(state);
         self.remove_layer_dirs(&layers);
         let path = self.driver.layer_dir(&layer.cache);
-        self.discard(&path)
-            .map_err(StoreError::io("remove", &path))?;
+        if self.driver.is_plain_directory() {
+            self.discard(&path)
+                .map_err(StoreError::io("remove", &path))?;
+        }
         self.driver
             .remove_container(&layer.cache)
             .map_err(StoreError::io("remove", &path))

@@ -31,6 +31,33 @@ pub(crate) fn of_tree(root: &Path) -> io::Result<u64> {
     Ok(tree.total)
 }
 
+/// Bytes in what the tree `new` has and `old` has not, or has with other size or time; mount points of the engine do not count.
+pub(crate) fn of_new(new: &Path, old: Option<&Path>) -> io::Result<u64> {
+    of_new_below(new, old, Path::new(""))
+}
+
+fn of_new_below(new: &Path, old: Option<&Path>, below: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let of = |file: &std::fs::Metadata| (file.len(), file.mtime(), file.mtime_nsec());
+    let mut total = 0;
+    for entry in std::fs::read_dir(new.join(below))? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            total += of_new_below(new, old, &path)?;
+            continue;
+        }
+        let before = old.and_then(|old| std::fs::symlink_metadata(old.join(&path)).ok());
+        let is_known = match before {
+            Some(before) => of(&before) == of(&metadata),
+            None => crate::initlayer::has(&path),
+        };
+        total += if is_known { 0 } else { metadata.len() };
+    }
+    Ok(total)
+}
+
 /// A walk without recursion; only directories above pending ones stay open.
 struct Tree {
     total: u64,

@@ -9,8 +9,7 @@ use wharf_spec::digest::{ChainId, DiffId, Digest};
 
 use crate::chunk::ChunkWriter;
 use crate::db::Db;
-use crate::drivers::overlay2::Overlay2;
-use crate::drivers::{Driver, LayerDir};
+use crate::drivers::{Choice, Driver, LayerDir, choose};
 use crate::error::StoreError;
 use crate::fsck;
 use crate::image::{ImageRecord, parse_config};
@@ -26,6 +25,8 @@ use wharf_archive::compression::Compression;
 pub struct StoreConfig {
     /// Directory of all state.
     pub data_root: PathBuf,
+    /// Which driver.
+    pub driver: Choice,
 }
 
 /// All image data of one data root. Cheap to clone; one per data root and machine.
@@ -43,17 +44,17 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<Store, StoreError> {
         let root = &config.data_root;
         std::fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
-        let home = root.join("overlay2");
-        let driver = Overlay2::open(&home).map_err(StoreError::io("create", &home))?;
-        let mut state = State::load(Db::open(&root.join("wharf.db"))?)?;
+        let driver = choose(root, &config.driver)?;
+        let home = root.join(driver.name());
+        let mut state = State::load(Db::open(&root.join(database_name(driver.name())))?)?;
         fsck::release_unreachable(&mut state)?;
         state.db.rows().delete_unknown_blobs()?;
-        fsck::clear_leftovers(&state, &driver).map_err(StoreError::io("clear", &home))?;
+        fsck::clear_leftovers(&state, &*driver).map_err(StoreError::io("clear", &home))?;
         let trash = root.join("trash");
         let trash = Trash::open(trash.clone()).map_err(StoreError::io("create", &trash))?;
         Ok(Store {
             state: Arc::new(Mutex::new(state)),
-            driver: Arc::new(driver),
+            driver,
             trash: Arc::new(trash),
             assembling: Arc::default(),
         })
@@ -67,6 +68,14 @@ impl Store {
     /// The storage driver, for `info`.
     pub fn driver(&self) -> &dyn Driver {
         &*self.driver
+    }
+}
+
+/// Each driver has its own images, as in Docker: layers of one are worth nothing to another.
+fn database_name(driver: &str) -> String {
+    match driver {
+        "overlay2" => "wharf.db".to_owned(),
+        other => format!("images-{other}.db"),
     }
 }
 

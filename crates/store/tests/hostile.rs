@@ -341,6 +341,7 @@ fn a_full_disk_leaves_nothing() {
     let outcome = std::panic::catch_unwind(|| {
         let store = wharf_store::Store::open(wharf_store::StoreConfig {
             data_root: dir.path().to_owned(),
+            driver: Default::default(),
         })
         .expect("opens");
         let image = docker_archive(

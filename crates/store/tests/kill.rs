@@ -17,6 +17,7 @@ const CHILD_ROOT: &str = "WHARF_STORE_ROOT";
 fn load_standard_input(root: OsString) {
     let store = Store::open(StoreConfig {
         data_root: root.into(),
+        driver: Default::default(),
     })
     .expect("opens");
     store

@@ -141,7 +141,7 @@ fn two_hundred_layers_stack_up() {
     workshop.load(&image.archive).expect("loads");
     workshop
         .store
-        .create_rw("c1", image.id.as_str())
+        .create_rw("c1", image.id.as_str(), None)
         .expect("a container");
     let wharf_spec::rootfs::RootfsMount::Overlay { lower, upper, .. } =
         workshop.store.rootfs("c1").expect("a root")
@@ -192,7 +192,7 @@ fn removing_images_removes_their_layers_only() {
     assert_eq!(removed.len(), 1, "the base is still used");
     workshop
         .store
-        .create_rw("c", one.id.as_str())
+        .create_rw("c", one.id.as_str(), None)
         .expect("a container");
     assert!(
         workshop
@@ -213,7 +213,7 @@ fn a_second_start_clears_leftovers_and_keeps_the_rest() {
     workshop.load(&image.archive).expect("loads");
     workshop
         .store
-        .create_rw("c", image.id.as_str())
+        .create_rw("c", image.id.as_str(), None)
         .expect("a container");
     let before = workshop.dirs();
     std::fs::create_dir_all(workshop.root().join("overlay2/feedface/diff/x")).expect("a leftover");

@@ -3,6 +3,7 @@
 //! Borrowed descriptors in, owned descriptors out, errno as `io::Result`. No policy, no logging.
 
 pub mod activation;
+pub mod btrfs;
 pub mod cgroup;
 pub mod child;
 pub mod clone;

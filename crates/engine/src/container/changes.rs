@@ -1,13 +1,17 @@
-//! `GET /containers/{id}/changes`: what a container has added, changed and deleted, read from its read-write layer.
+//! `GET /containers/{id}/changes`: what a container has added, changed and deleted, read from its read-write layer, or by
+//! comparing its tree with the image's where the storage driver has no such layer.
+
+mod trees;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use wharf_api::container::FilesystemChange;
-use wharf_spec::rootfs::RootfsMount;
+use wharf_store::drivers::Difference;
 
 use crate::{Engine, Error, Result};
 
@@ -16,19 +20,22 @@ const MODIFIED: u8 = 0;
 const ADDED: u8 = 1;
 const DELETED: u8 = 2;
 
+/// Files that `fuse-overlayfs` keeps beside overlay's marks; no image can have such a name.
+const BOOKKEEPING: &[u8] = b".wh.";
+
 impl Engine {
     /// Changes against the image, by path.
     pub async fn container_changes(&self, name: &str) -> Result<Vec<FilesystemChange>> {
         let container = self.containers.get(name)?;
-        let rootfs = self.store.rootfs(&container.id)?;
+        // Some drivers have the container's tree only while it is made ready.
+        self.store.rootfs(&container.id)?;
+        let difference = self.store.difference(&container.id)?;
         crate::blocking(move || {
-            let RootfsMount::Overlay { lower, upper, .. } = rootfs else {
-                return Err(Error::not_implemented(
-                    "changes are only known to the overlay2 driver",
-                ));
+            let found = match &difference {
+                Difference::Upper { upper, lower } => changes(upper, lower),
+                Difference::Trees { new, old } => trees::changes(new, old.as_deref()),
             };
-            let found =
-                changes(&upper, &lower).map_err(|error| Error::caused("read changes", error))?;
+            let found = found.map_err(|error| Error::caused("read changes", error))?;
             Ok(found
                 .into_iter()
                 .map(|(path, kind)| FilesystemChange {
@@ -45,6 +52,12 @@ impl Engine {
 fn changes(upper: &Path, lower: &[PathBuf]) -> io::Result<BTreeMap<PathBuf, u8>> {
     let mut found = BTreeMap::new();
     walk(upper, lower, Path::new(""), &mut found)?;
+    add_parents(&mut found);
+    Ok(found)
+}
+
+/// Directories above a change count as modified.
+fn add_parents(found: &mut BTreeMap<PathBuf, u8>) {
     let parents: Vec<PathBuf> = found
         .keys()
         .flat_map(|path| path.ancestors().skip(1))
@@ -55,7 +68,6 @@ fn changes(upper: &Path, lower: &[PathBuf]) -> io::Result<BTreeMap<PathBuf, u8>>
             found.entry(parent).or_insert(MODIFIED);
         }
     }
-    Ok(found)
 }
 
 fn walk(
@@ -65,7 +77,11 @@ fn walk(
     found: &mut BTreeMap<PathBuf, u8>,
 ) -> io::Result<()> {
     for entry in fs::read_dir(upper.join(below))? {
-        let path = below.join(entry?.file_name());
+        let name = entry?.file_name();
+        if name.as_bytes().starts_with(BOOKKEEPING) {
+            continue;
+        }
+        let path = below.join(name);
         let own = fs::symlink_metadata(upper.join(&path))?;
         let shown = Path::new("/").join(&path);
         if is_whiteout(&own) {

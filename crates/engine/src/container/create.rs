@@ -13,6 +13,7 @@ use wharf_spec::platform::Platform;
 use super::record::{MountRecord, Record, State};
 use super::root_view::RootView;
 use super::spec::capabilities;
+use super::storage;
 use super::{Container, image_config, log_plan, mounts, network, normalise, validate};
 use crate::volumes::copy_up::copy_up;
 use crate::{Engine, Error, Result, clock, ids};
@@ -171,7 +172,8 @@ impl Engine {
             normalise::program(&config).ok_or_else(|| Error::invalid("no command specified"))?;
         let from = self.mounts_of_others(&host_config)?;
         let wanted = mounts::plan(&host_config, &image_volumes, from)?;
-        self.store.create_rw(id, &image_id)?;
+        let size = storage::size_limit(&host_config)?;
+        self.store.create_rw(id, &image_id, size)?;
         let directory = self.config.container_dir(id);
         std::fs::create_dir_all(&directory)
             .map_err(|error| Error::caused("create container directory", error))?;

@@ -103,6 +103,9 @@ impl Engine {
         self.release_network(&container.id, &before.endpoints);
         let record = container.record();
         self.unmount_shared_memory(&record);
+        if let Err(error) = self.store.release_rootfs(&container.id) {
+            tracing::warn!(container = container.id, %error, "root not released");
+        }
         self.tell_mounts("unmount", &record);
         let lasted = lasted(before.started_ns, status.exited_at_ns);
         let manually_restarted = container.is_manually_restarted();

@@ -34,6 +34,7 @@ pub mod spec;
 pub mod start;
 pub mod start_error;
 pub mod stop;
+pub mod storage;
 pub mod validate;
 pub mod wait;
 

@@ -24,12 +24,23 @@ impl Engine {
     /// Takes over the containers of an earlier engine and clears away what belongs to none.
     pub(crate) async fn restore(&self, rows: Vec<ContainerRow<Record, State>>) -> Result<()> {
         let mut found = Vec::with_capacity(rows.len());
+        let driver = self.store.driver().name();
+        let mut elsewhere = HashSet::new();
         for ContainerRow { config, state, .. } in rows {
+            if config.driver != driver {
+                tracing::warn!(
+                    container = config.id,
+                    driver = config.driver,
+                    "container not loaded: its layers belong to another storage driver"
+                );
+                elsewhere.insert(config.id);
+                continue;
+            }
             let container = Arc::new(Container::new(config, state));
             self.containers.add(container.clone());
             found.push(container);
         }
-        self.clear_leftovers().await?;
+        self.clear_leftovers(elsewhere).await?;
         for container in &found {
             self.take_over(container).await;
         }
@@ -202,13 +213,15 @@ impl Engine {
     }
 
     /// Directories and layers without a container, containers without layers.
-    async fn clear_leftovers(&self) -> Result<()> {
-        let known: HashSet<String> = self
+    /// `elsewhere`: containers of other storage drivers, which keep their directories.
+    async fn clear_leftovers(&self, elsewhere: HashSet<String>) -> Result<()> {
+        let mut known: HashSet<String> = self
             .containers
             .all()
             .iter()
             .map(|container| container.id.clone())
             .collect();
+        known.extend(elsewhere);
         let store = self.store.clone();
         let roots = [
             self.config.data_root.join("containers"),

@@ -584,7 +584,7 @@ pub const OPTIONS: &[Opt] = &[
         "storage-opt",
         "storage-opts",
         List,
-        No,
+        Yes,
         "Storage driver options",
     ),
     opt(

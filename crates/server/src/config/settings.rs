@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use wharf_api::container::Ulimit;
 use wharf_api::gojson;
+use wharf_api::units::ram_in_bytes;
 
 /// Every option that is obeyed. Defaults are dockerd's, paths ours.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -20,6 +21,7 @@ pub struct Settings {
     pub data_root: PathBuf,
     pub exec_root: PathBuf,
     pub storage_driver: String,
+    pub storage_opts: Vec<String>,
     pub exec_opts: Vec<String>,
     pub labels: Vec<String>,
 
@@ -118,6 +120,7 @@ impl Default for Settings {
             data_root: "/var/lib/wharf".into(),
             exec_root: "/run/wharf".into(),
             storage_driver: String::new(),
+            storage_opts: Vec::new(),
             exec_opts: Vec::new(),
             labels: Vec::new(),
             debug: false,
@@ -198,7 +201,6 @@ impl Settings {
         .map_err(|_| format!("invalid logging level: {}", self.log_level))?;
         one_of("log format", &self.log_format, &["text", "json"])
             .map_err(|_| format!("invalid log format: {}", self.log_format))?;
-        one_of("storage driver", &self.storage_driver, &["", "overlay2"])?;
         self.validate_runtimes()?;
         one_of(
             "ipc mode",
@@ -334,29 +336,9 @@ fn size<'de, D: Deserializer<'de>>(de: D) -> Result<i64, D::Error> {
     }
     match Size::deserialize(de)? {
         Size::Bytes(n) => Ok(n),
-        Size::Text(text) => parse_size(&text)
+        Size::Text(text) => ram_in_bytes(&text)
             .ok_or_else(|| serde::de::Error::custom(format!("invalid size: '{text}'"))),
     }
-}
-
-fn parse_size(text: &str) -> Option<i64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let at = lower
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(lower.len());
-    let (number, unit) = lower.split_at(at);
-    let exponent = match unit.trim().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let number: f64 = number.parse().ok()?;
-    #[allow(clippy::cast_possible_truncation)] // saturates; nobody has that much memory
-    Some((number * 1024f64.powi(exponent)) as i64)
 }
 
 #[cfg(test)]
@@ -437,8 +419,8 @@ mod tests {
             ("10", 10),
             ("2kb", 2048),
         ] {
-            assert_eq!(parse_size(text), Some(expected), "{text}");
+            assert_eq!(ram_in_bytes(text), Some(expected), "{text}");
         }
-        assert_eq!(parse_size("many"), None);
+        assert_eq!(ram_in_bytes("many"), None);
     }
 }

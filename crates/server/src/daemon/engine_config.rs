@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use wharf_api::container::LogConfig;
 use wharf_engine::config::{RuntimeConfig, SeccompPolicy, SeccompProfile};
-use wharf_engine::{EngineConfig, LiveConfig};
+use wharf_engine::{EngineConfig, LiveConfig, StorageChoice as Choice};
 
 use super::DaemonError;
 use crate::config::Settings;
@@ -37,6 +37,10 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     config.log = LogConfig {
         kind: settings.log_driver.clone(),
         config: Some(settings.log_opts.clone()),
+    };
+    config.storage = Choice {
+        name: settings.storage_driver.clone(),
+        options: settings.storage_opts.clone(),
     };
     config.cgroup_parent = text(&settings.cgroup_parent);
     config.ulimits.clone_from(&settings.default_ulimits);

@@ -1,6 +1,13 @@
 //! Storage drivers: how layers lie on disk and become a container's root.
+//!
+//! Layers are unpacked in overlay's form, whatever the driver. A union driver keeps them like that; a snapshot driver lays each onto a
+//! copy of the tree below it. Either way a layer's directory holds `diff` (its content) and `recipe` (what turns it into its tar again).
 
+pub mod aufs;
+mod choose;
+pub mod fuse_overlayfs;
 pub mod overlay2;
+pub mod snapshot;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,6 +15,8 @@ use std::io;
 use std::path::PathBuf;
 
 use wharf_spec::rootfs::RootfsMount;
+
+pub use choose::{Choice, DriverError, choose};
 
 /// A directory of the driver and its short name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +36,36 @@ pub struct ContainerDirs<'a> {
     pub lower: Vec<LayerDir<'a>>,
 }
 
+/// A container's layers about to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewContainer<'a> {
+    /// What the directory of the read-write layer is to be called.
+    pub cache: &'a str,
+    /// Directory name of the topmost image layer.
+    pub parent: Option<&'a str>,
+    /// Bytes it may grow to (`--storage-opt size=`).
+    pub size: Option<u64>,
+}
+
+/// Where a container's changes are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// The read-write layer holds the changes alone, in overlay's form.
+    Upper {
+        /// The read-write layer.
+        upper: PathBuf,
+        /// What is below, topmost first, the init layer first of all.
+        lower: Vec<PathBuf>,
+    },
+    /// Two whole trees, to be compared. Mount points that the engine made are in the newer one only.
+    Trees {
+        /// The container's.
+        new: PathBuf,
+        /// The image's; `None` for an image without layers.
+        old: Option<PathBuf>,
+    },
+}
+
 /// What a storage driver does. Names come from the store; the driver keeps no state of its own.
 pub trait Driver: Debug + Send + Sync {
     /// As in `docker info`.
@@ -44,14 +83,25 @@ pub trait Driver: Debug + Send + Sync {
     /// Gives a filled layer its place above `lower`, topmost first.
     fn commit_layer(&self, layer: LayerDir<'_>, lower: &[LayerDir<'_>]) -> io::Result<()>;
 
-    /// Makes the init and read-write layers of a container, whose directory is to be called `cache`.
-    fn create_container(&self, cache: &str) -> io::Result<()>;
+    /// Makes the init and read-write layers of a container.
+    fn create_container(&self, new: NewContainer<'_>) -> io::Result<()>;
 
     /// Removes what [`Driver::create_container`] made and the container wrote. Safe to repeat.
     fn remove_container(&self, cache: &str) -> io::Result<()>;
 
-    /// How to mount a container's root.
-    fn mount(&self, dirs: &ContainerDirs<'_>) -> RootfsMount;
+    /// Whether a container's directory can be thrown away by renaming it, before [`Driver::remove_container`].
+    fn is_plain_directory(&self) -> bool;
+
+    /// How to mount a container's root, which this makes ready. Safe to repeat.
+    fn mount(&self, dirs: &ContainerDirs<'_>) -> io::Result<RootfsMount>;
+
+    /// Takes back what [`Driver::mount`] made ready on the host; the container has ended. Safe to repeat.
+    fn unmount(&self, _cache: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Where a container's changes are.
+    fn difference(&self, dirs: &ContainerDirs<'_>) -> Difference;
 
     /// `GraphDriver.Data` of a container.
     fn container_data(&self, dirs: &ContainerDirs<'_>) -> BTreeMap<String, String>;
@@ -69,4 +119,12 @@ pub trait Driver: Debug + Send + Sync {
 /// The init layer's name, which Docker derives from the read-write layer's.
 pub(crate) fn init_name(cache: &str) -> String {
     format!("{cache}-init")
+}
+
+/// Something that may already be gone.
+pub(crate) fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use wharf_spec::rootfs::RootfsMount;
 
-use super::{ContainerDirs, Driver, LayerDir, init_name};
+use super::{ContainerDirs, Difference, Driver, LayerDir, NewContainer, gone, init_name};
 use crate::initlayer;
 
 /// Directory of the short names.
@@ -60,6 +60,10 @@ impl Overlay2 {
 
     fn diff(&self, cache: &str) -> PathBuf {
         self.home.join(cache).join("diff")
+    }
+
+    pub(super) fn work(&self, cache: &str) -> PathBuf {
+        self.home.join(cache).join("work")
     }
 
     fn link(&self, link: &str) -> PathBuf {
@@ -128,7 +132,14 @@ impl Driver for Overlay2 {
         std::fs::write(dir.join("lower"), links.join(":"))
     }
 
-    fn create_container(&self, cache: &str) -> io::Result<()> {
+    fn create_container(&self, new: NewContainer<'_>) -> io::Result<()> {
+        let cache = new.cache;
+        if new.size.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            ));
+        }
         let dir = self.home.join(cache);
         rustix::fs::symlink(INIT, self.home.join(init_name(cache)))?;
         make_dir(&dir, 0o710)?;
@@ -146,15 +157,28 @@ impl Driver for Overlay2 {
         gone(std::fs::remove_dir_all(dir))
     }
 
-    fn mount(&self, dirs: &ContainerDirs<'_>) -> RootfsMount {
+    fn is_plain_directory(&self) -> bool {
+        true
+    }
+
+    fn mount(&self, dirs: &ContainerDirs<'_>) -> io::Result<RootfsMount> {
         let init = self.link(&self.init_link);
-        RootfsMount::Overlay {
+        Ok(RootfsMount::Overlay {
             lower: std::iter::once(init)
                 .chain(dirs.lower.iter().map(|l| self.link(l.link)))
                 .collect(),
             upper: self.diff(dirs.cache),
-            work: self.home.join(dirs.cache).join("work"),
+            work: self.work(dirs.cache),
             options: self.options.clone(),
+        })
+    }
+
+    fn difference(&self, dirs: &ContainerDirs<'_>) -> Difference {
+        let init = self.diff(INIT);
+        let layers = dirs.lower.iter().map(|layer| self.diff(layer.cache));
+        Difference::Upper {
+            upper: self.diff(dirs.cache),
+            lower: std::iter::once(init).chain(layers).collect(),
         }
     }
 
@@ -209,13 +233,6 @@ fn ensure_init(home: &Path) -> io::Result<String> {
     rustix::fs::symlink(format!("../{INIT}/diff"), home.join(LINKS).join(&link))?;
     std::fs::rename(&part, &dir)?;
     Ok(link)
-}
-
-fn gone(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 fn names(dir: &Path) -> io::Result<Vec<String>> {

@@ -15,9 +15,11 @@ use place::Placer;
 use wharf_archive::tar::{Entry, Kind, TarReader};
 
 /// Marks removed files in a layer (OCI image-spec, layer, "Whiteouts").
-const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
 /// Marks a directory that hides what is below.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Overlay's mark of such a directory.
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// Other bookkeeping of aufs, which no longer means anything.
 const AUFS: &[u8] = b".wh..wh.";
 

@@ -10,11 +10,9 @@ use rustix::io::Errno;
 
 use super::node;
 use super::root::{Dir, Root};
-use super::{UnpackError, Unpacked, split_path};
+use super::{OPAQUE_XATTR, UnpackError, Unpacked, split_path};
 use crate::recipe::RecipeWriter;
 use wharf_archive::tar::{Entry, Kind, TarReader};
-
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// Unpacks entries into one layer.
 pub(super) struct Placer {

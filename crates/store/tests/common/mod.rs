@@ -18,6 +18,7 @@ impl Workshop {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(StoreConfig {
             data_root: dir.path().to_owned(),
+            driver: Default::default(),
         })
         .unwrap();
         Workshop { dir, store }
@@ -27,6 +28,7 @@ impl Workshop {
         drop(self.store);
         let store = Store::open(StoreConfig {
             data_root: self.dir.path().to_owned(),
+            driver: Default::default(),
         })
         .unwrap();
         Workshop {
