@@ -65,13 +65,9 @@ impl Registry {
             .await
             .map_err(|error| transport_error("get", &url, &error))?;
         if response.status() == http::StatusCode::UNAUTHORIZED {
-            let error = checked(response).await.err();
-            let text = error.map(|error| error.to_string()).unwrap_or_default();
             return Err(RegistryError::Status {
                 status: 401,
-                text: format!(
-                    "login attempt to {url} failed with status: 401 Unauthorized ({text})"
-                ),
+                text: format!("login attempt to {url} failed with status: 401 Unauthorized"),
                 retry_after: None,
             });
         }

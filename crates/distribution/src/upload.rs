@@ -1,14 +1,24 @@
 //! Uploads: blobs by mount, in one request, or as a stream whose length nobody knows yet; manifests.
 
+use std::io;
+
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::Body;
+use tokio::sync::mpsc;
 use wharf_spec::digest::Digest;
 
 use crate::error::RegistryError;
 use crate::manifest::header;
 use crate::repository::{Ask, Repository};
+
+/// A body whose pieces come from elsewhere; an error among them breaks the request off.
+pub fn stream_body(depth: usize) -> (mpsc::Sender<io::Result<Bytes>>, Body) {
+    let (send, mut pieces) = mpsc::channel(depth);
+    let stream = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context));
+    (send, Body::wrap_stream(stream))
+}
 
 /// An upload that has begun.
 #[derive(Debug, Clone)]

@@ -74,6 +74,8 @@ pub struct Engine {
     pub(crate) registry: Registries,
     /// Layers being pulled.
     pub(crate) downloads: Downloads,
+    /// Room for layers being pushed.
+    pub(crate) uploads: Arc<tokio::sync::Semaphore>,
     pub(crate) network: Arc<NetworkManager>,
     pub(crate) spawner: Spawner,
     pub(crate) containers: Registry,

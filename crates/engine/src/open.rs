@@ -20,7 +20,7 @@ use crate::exec::Execs;
 use crate::images::pull::download::Downloads;
 use crate::state::{ContainerRow, Database};
 use crate::volumes::Volumes;
-use crate::{Engine, EngineConfig, Error, Result, blocking, ids, networks};
+use crate::{Engine, EngineConfig, Error, Result, blocking, ids, images, networks};
 
 type Row = ContainerRow<Record, State>;
 
@@ -61,6 +61,7 @@ impl Engine {
             database,
             store: Arc::new(store),
             registry: wharf_distribution::Registry::new(registry),
+            uploads: images::pull::download::slots(config.live.max_concurrent_uploads),
             downloads: Downloads::new(config.live.max_concurrent_downloads),
             network: Arc::new(network),
             spawner,

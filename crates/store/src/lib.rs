@@ -30,6 +30,7 @@ pub mod load;
 mod parked;
 mod pipeline;
 pub mod pull;
+pub mod push;
 mod recipe;
 mod rw;
 pub mod save;

@@ -9,6 +9,8 @@ mod list;
 mod load;
 mod prune;
 pub mod pull;
+pub mod push;
+pub mod remote;
 mod remove;
 mod save;
 mod tag;

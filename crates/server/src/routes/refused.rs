@@ -2,7 +2,6 @@
 
 /// Not built yet: 501. (method, pattern)
 pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
-    ("POST", "/auth"),
     ("POST", "/build"),
     ("POST", "/build/cancel"),
     ("POST", "/build/prune"),
@@ -10,10 +9,7 @@ pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
     ("GET", "/containers/{name}/checkpoints"),
     ("POST", "/containers/{name}/checkpoints"),
     ("DELETE", "/containers/{name}/checkpoints/{checkpoint}"),
-    ("GET", "/distribution/{name:.*}/json"),
     ("POST", "/grpc"),
-    ("GET", "/images/search"),
-    ("POST", "/images/{name:.*}/push"),
     ("GET", "/plugins"),
     ("POST", "/plugins/create"),
     ("GET", "/plugins/privileges"),

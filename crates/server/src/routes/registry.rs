@@ -8,9 +8,11 @@ use wharf_api::gojson;
 use wharf_api::progress::Progress;
 use wharf_distribution::Credentials;
 use wharf_engine::images::pull::PullRequest;
+use wharf_engine::images::push::PushRequest;
 
 use super::Outcome;
 use crate::http::error::ApiError;
+use crate::http::platform;
 use crate::http::request::Call;
 use crate::http::respond;
 
@@ -35,6 +37,65 @@ pub async fn pull(call: Call) -> Outcome {
     )?;
     let engine = call.engine().clone();
     narrated(move |sink| async move { engine.image_pull(request, sink).await }).await
+}
+
+/// `POST /images/{name}/push`.
+pub async fn push(call: Call) -> Outcome {
+    let platform = platform::wanted(&call, 46)?;
+    let request = PushRequest::parse(
+        call.name(),
+        call.query.get("tag"),
+        &platform,
+        credentials(&call),
+    )?;
+    let engine = call.engine().clone();
+    narrated(move |sink| async move { engine.image_push(request, sink).await }).await
+}
+
+/// `POST /auth`.
+pub async fn login(mut call: Call) -> Outcome {
+    let given: Credentials = call.json().await?;
+    let token = call
+        .engine()
+        .registry_login(&given.with_auth_split())
+        .await?;
+    Ok(respond::ok(&serde_json::json!({
+        "IdentityToken": token,
+        "Status": "Login Succeeded",
+    })))
+}
+
+/// `GET /images/search`.
+pub async fn search(call: Call) -> Outcome {
+    let invalid = || {
+        ApiError::invalid(format!(
+            "invalid limit specified: {:?}",
+            call.query.get("limit")
+        ))
+    };
+    let limit = call.query.number("limit").map_err(|_| invalid())?;
+    if limit.is_some_and(|limit| limit < 0) {
+        return Err(invalid());
+    }
+    let results = call
+        .engine()
+        .image_search(
+            call.query.get("term"),
+            limit,
+            &call.filters()?,
+            &credentials(&call),
+        )
+        .await?;
+    Ok(respond::ok(&results))
+}
+
+/// `GET /distribution/{name}/json`.
+pub async fn inspect(call: Call) -> Outcome {
+    let inspected = call
+        .engine()
+        .distribution_inspect(call.name(), &credentials(&call))
+        .await?;
+    Ok(respond::ok(&inspected))
 }
 
 /// The credentials in the header. As in Docker, those that cannot be read are none.

@@ -180,7 +180,8 @@ impl Downloads {
     }
 }
 
-fn slots(limit: i64) -> Arc<Semaphore> {
+/// Room for so many at a time; 0 or less is no limit.
+pub(crate) fn slots(limit: i64) -> Arc<Semaphore> {
     let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
     Arc::new(Semaphore::new(limit.unwrap_or(Semaphore::MAX_PERMITS)))
 }
