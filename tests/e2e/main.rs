@@ -7,6 +7,7 @@
 mod attach;
 mod bad_input;
 mod debian;
+mod dns;
 mod drivers;
 mod errors;
 mod events;

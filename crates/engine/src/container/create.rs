@@ -77,11 +77,7 @@ impl Engine {
         capabilities::validate(&host)?;
         network::validate(host.port_bindings.as_ref())?;
         self.check_runtime(&host)?;
-        if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-            return Err(Error::not_implemented(
-                "links between containers are not supported yet",
-            ));
-        }
+        super::links::check_mode(&host)?;
         validate::conflicts(&config, &host)?;
         let mut warnings = validate::host_config(&mut host, &self.abilities)?;
         let image = self.find_image(&config.image)?;
@@ -186,6 +182,7 @@ impl Engine {
             args,
             networks: network::wanted(&host_config, networking),
             config,
+            links: self.new_links(&host_config)?,
             mounts: Vec::new(),
             driver: self.store.driver().name().to_owned(),
             os,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use wharf_api::container::{Config, HostConfig};
 
+use super::links::Linked;
+
 /// Host paths of the three files.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -39,12 +41,14 @@ pub fn hostname(config: &Config) -> String {
     format!("{}\n", config.hostname)
 }
 
-/// `/etc/hosts` (moby `libnetwork/etchosts`). `addresses`: the container's own. `gateway`: what `host-gateway` stands for.
+/// `/etc/hosts` (moby `libnetwork/etchosts`). `addresses`: the container's own. `gateway`: what `host-gateway` stands for. `linked`:
+/// names of others and their addresses.
 pub fn hosts(
     config: &Config,
     host: &HostConfig,
     addresses: &[IpAddr],
     gateway: Option<IpAddr>,
+    linked: &[Linked],
 ) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n\
@@ -55,6 +59,9 @@ pub fn hosts(
          ff02::2\tip6-allrouters\n",
     );
     append_extra_hosts(&mut text, host, gateway);
+    for other in linked {
+        text.push_str(&format!("{}\t{}\n", other.address, other.names));
+    }
     let names = if config.domainname.is_empty() {
         config.hostname.clone()
     } else {
@@ -113,6 +120,11 @@ mod tests {
             &host,
             &["172.17.0.2".parse().expect("ip")],
             "172.17.0.1".parse().ok(),
+            &[Linked {
+                names: "store db".into(),
+                address: "172.17.0.9".parse().expect("ip"),
+                variables: Vec::new(),
+            }],
         );
         let tail: Vec<&str> = text.lines().skip(6).collect();
         assert_eq!(
@@ -121,6 +133,7 @@ mod tests {
                 "10.1.1.1\tdb",
                 "172.17.0.1\tgw",
                 "::1\tsix",
+                "172.17.0.9\tstore db",
                 "172.17.0.2\tweb.example.org web"
             ]
         );

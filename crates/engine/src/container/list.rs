@@ -42,6 +42,7 @@ impl Engine {
             .collect();
         containers.sort_by_key(|(_, record)| std::cmp::Reverse(record.created_ns));
         let mut images = ImageNames::new(self);
+        let link_names = self.link_names();
         let mut list = Vec::new();
         let limit = options.limit.unwrap_or(usize::MAX);
         for (container, record) in containers {
@@ -50,7 +51,10 @@ impl Engine {
                 break;
             }
             if (all || state.status.is_running()) && query.matches(&record, &state) {
-                list.push(summary(&record, &state, images.name_of(&record)));
+                let mut summary = summary(&record, &state, images.name_of(&record));
+                let more = link_names.get(&record.id);
+                summary.names.extend(more.into_iter().flatten().cloned());
+                list.push(summary);
             }
         }
         if options.size {

@@ -20,6 +20,7 @@ pub mod file_system;
 pub mod files;
 pub mod image_config;
 pub mod limits;
+pub mod links;
 pub mod log_plan;
 pub mod mounts;
 pub mod network;
@@ -70,6 +71,7 @@ use crate::state::Database;
 use crate::{Error, Result};
 use record::{Record, State};
 use restart_policy::Backoff;
+use spec::environment::key as environment_key;
 use status::{Change, Status};
 use wait::Waiter;
 

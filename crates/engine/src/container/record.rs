@@ -30,6 +30,9 @@ pub struct Record {
     pub host_config: HostConfig,
     /// Networks asked for, by name.
     pub networks: BTreeMap<String, EndpointSettings>,
+    /// Links on the default bridge.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Mounts, in the order given.
     pub mounts: Vec<MountRecord>,
     /// Storage driver.
@@ -38,6 +41,15 @@ pub struct Record {
     pub os: String,
     /// The log driver and options the container really uses: what inspect shows plus our rotation defaults.
     pub log_options: BTreeMap<String, String>,
+}
+
+/// Another container under a name of one's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its id.
+    pub container: String,
+    /// The name.
+    pub alias: String,
 }
 
 /// One mount as resolved at create.

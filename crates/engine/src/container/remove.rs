@@ -23,12 +23,10 @@ pub struct Removal {
 impl Engine {
     /// `DELETE /containers/{id}`.
     pub async fn container_remove(&self, name: &str, removal: Removal) -> Result<()> {
-        let container = self.containers.get(name)?;
         if removal.link {
-            return Err(Error::not_implemented(
-                "links between containers are not supported yet",
-            ));
+            return self.remove_link(name);
         }
+        let container = self.containers.get(name)?;
         let name = name.to_owned();
         self.finish(move |engine| async move { engine.remove(&container, &name, removal).await })
             .await

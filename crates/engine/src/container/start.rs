@@ -10,6 +10,7 @@ use wharf_runtime::client::{ClientError, MonitorEvent, SpawnRequest};
 use wharf_runtime::plan::{ContainerPlan, plan};
 
 use super::files::{self, Files};
+use super::links::Linked;
 use super::network::{self, Attached, Mode};
 use super::record::{MountRecord, Record, State};
 use super::spec::{self, Inputs, Joined};
@@ -136,17 +137,21 @@ impl Engine {
 
     /// Writes the container's files and plans its process. Errors are the daemon's own, as in moby's `createSpec`.
     fn plan_start(&self, record: &Record, attached: &Attached) -> Result<ContainerPlan> {
-        self.write_files(record, attached)?;
+        let linked = self.linked(record)?;
+        self.write_files(record, attached, &linked)?;
+        self.update_linking(&record.id, &attached.endpoints);
         make_private_dir(&self.config.monitor_dir(&record.id))?;
         self.mount_shared_memory(record)?;
         let mounts = self.ready_mounts(record)?;
-        let plan = self.plan_container(record, &mounts).map_err(|error| {
-            if error.kind() == Kind::NotImplemented {
-                error
-            } else {
-                error.with_kind(Kind::Internal)
-            }
-        })?;
+        let plan = self
+            .plan_container(record, &mounts, linked)
+            .map_err(|error| {
+                if error.kind() == Kind::NotImplemented {
+                    error
+                } else {
+                    error.with_kind(Kind::Internal)
+                }
+            })?;
         self.grant_realtime(&plan)?;
         self.ensure_apparmor(&plan)?;
         Ok(plan)
@@ -164,13 +169,18 @@ impl Engine {
             .map_err(|error| Error::caused("give realtime scheduling to the parent groups", error))
     }
 
-    fn plan_container(&self, record: &Record, mounts: &[MountRecord]) -> Result<ContainerPlan> {
-        self.plan_with(
-            record,
-            mounts,
-            self.joined_namespaces(record)?,
-            self.shared_memory(record)?,
-        )
+    fn plan_container(
+        &self,
+        record: &Record,
+        mounts: &[MountRecord],
+        linked: Vec<Linked>,
+    ) -> Result<ContainerPlan> {
+        let mut joined = self.joined_namespaces(record)?;
+        joined.linked = linked
+            .into_iter()
+            .flat_map(|other| other.variables)
+            .collect();
+        self.plan_with(record, mounts, joined, self.shared_memory(record)?)
     }
 
     /// The plan of a container as far as it does not depend on others: what a daemon needs that finds it running.
@@ -214,7 +224,7 @@ impl Engine {
         plan(&spec, extra, &self.host).map_err(plan_error)
     }
 
-    fn write_files(&self, record: &Record, attached: &Attached) -> Result<()> {
+    fn write_files(&self, record: &Record, attached: &Attached, linked: &[Linked]) -> Result<()> {
         let host_network = match Mode::of(&record.host_config) {
             // Its network's owner has written them.
             Mode::Container(_) => return Ok(()),
@@ -235,7 +245,13 @@ impl Engine {
                     files::hosts_of_host(&own, &record.host_config, self.host_gateway())
                 } else {
                     let gateway = self.host_gateway();
-                    files::hosts(&record.config, &record.host_config, &addresses, gateway)
+                    files::hosts(
+                        &record.config,
+                        &record.host_config,
+                        &addresses,
+                        gateway,
+                        linked,
+                    )
                 },
             ),
             (
@@ -335,6 +351,7 @@ impl Engine {
                 .map_err(|error| error.context("failed to join IPC namespace"))?,
             pid: join(&host.pid_mode, "pid")
                 .map_err(|error| error.context("failed to join PID namespace"))?,
+            linked: Vec::new(),
         })
     }
 

@@ -319,7 +319,7 @@ impl Execs {
 fn options(container: &Container, exec: &Exec) -> ExecOptions {
     let record = container.record();
     let request = &exec.request;
-    let mut env = environment::of_terminal(&record.config, request.tty);
+    let mut env = environment::of_terminal(&record.config, request.tty, &[]);
     environment::override_with(&mut env, request.env.iter().flatten());
     ExecOptions {
         args: request.cmd.clone().unwrap_or_default(),

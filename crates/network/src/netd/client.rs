@@ -24,7 +24,10 @@ use crate::error::{NetworkError, Step};
 /// A netd that does not take a message for this long does not work any more.
 const DEAF: Duration = Duration::from_secs(5);
 
-/// Between two starts, when one dies right after the other.
+/// One that dies this soon did not come to work.
+const HASTE: Duration = Duration::from_millis(100);
+
+/// Between two starts then.
 const REST: Duration = Duration::from_millis(500);
 
 /// Starts a netd on a listening socket.
@@ -324,9 +327,10 @@ impl Shared {
             return;
         }
         tracing::warn!("netd ended; starting another");
+        // One that dies of what it is told would die again and again.
         if state
             .started
-            .is_some_and(|started| started.elapsed() < REST)
+            .is_some_and(|started| started.elapsed() < HASTE)
         {
             thread::sleep(REST);
         }

@@ -95,7 +95,7 @@ pub fn table() -> Vec<Route> {
         route(M::POST, "/containers/{name}/resize", containers::resize),
         route(M::POST, "/containers/{name}/rename", containers::rename),
         route(M::POST, "/containers/{name}/update", containers::update),
-        route(M::DELETE, "/containers/{name}", containers::remove),
+        route(M::DELETE, "/containers/{name:.*}", containers::remove),
         route(M::POST, "/containers/{name}/exec", exec::create),
         route(M::POST, "/exec/{id}/start", exec::start),
         route(M::POST, "/exec/{id}/resize", exec::resize),

@@ -5,13 +5,13 @@ use wharf_api::container::Config;
 /// The search path of containers whose image names none.
 pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Variables of the container's own program.
-pub fn of(config: &Config) -> Vec<String> {
-    of_terminal(config, config.tty)
+/// Variables of the container's own program. `linked`: what containers that it is linked to say of themselves.
+pub fn of(config: &Config, linked: &[String]) -> Vec<String> {
+    of_terminal(config, config.tty, linked)
 }
 
 /// Variables as they are with or without a terminal.
-pub fn of_terminal(config: &Config, tty: bool) -> Vec<String> {
+pub fn of_terminal(config: &Config, tty: bool, linked: &[String]) -> Vec<String> {
     let mut env = vec![
         DEFAULT_PATH.to_owned(),
         format!("HOSTNAME={}", config.hostname),
@@ -19,6 +19,7 @@ pub fn of_terminal(config: &Config, tty: bool) -> Vec<String> {
     if tty {
         env.push("TERM=xterm".into());
     }
+    env.extend_from_slice(linked);
     override_with(&mut env, config.env.iter().flatten());
     env
 }
@@ -39,7 +40,7 @@ pub fn override_with<'a>(env: &mut Vec<String>, entries: impl Iterator<Item = &'
     }
 }
 
-fn key(entry: &str) -> &str {
+pub(crate) fn key(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(key, _)| key)
 }
 
@@ -55,6 +56,6 @@ mod tests {
             env: Some(["PATH=/x", "A=1", "TERM", "A=2"].map(str::to_owned).into()),
             ..Config::default()
         };
-        assert_eq!(of(&config), ["PATH=/x", "HOSTNAME=h", "A=2"]);
+        assert_eq!(of(&config, &[]), ["PATH=/x", "HOSTNAME=h", "A=2"]);
     }
 }

@@ -45,7 +45,7 @@ pub struct Inputs<'a> {
     pub mounts: &'a [MountRecord],
 }
 
-/// Paths of namespaces that belong to other containers.
+/// Paths of namespaces that belong to other containers, and what else comes from those.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Joined {
     /// Network.
@@ -54,6 +54,8 @@ pub struct Joined {
     pub ipc: Option<PathBuf>,
     /// Processes.
     pub pid: Option<PathBuf>,
+    /// Variables that linked containers add.
+    pub linked: Vec<String>,
 }
 
 /// Makes the spec. With it come groups that the process needs for devices it was given.
@@ -124,7 +126,7 @@ fn process(inputs: &Inputs<'_>) -> Result<Process> {
     let mut process = ProcessBuilder::default()
         .terminal(record.config.tty)
         .args(args)
-        .env(environment::of(&record.config))
+        .env(environment::of(&record.config, &inputs.joined.linked))
         .cwd(cwd)
         .capabilities(capabilities::make(host)?)
         .rlimits(rlimits(inputs)?)
