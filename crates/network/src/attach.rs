@@ -254,7 +254,8 @@ impl NetworkManager {
             let home = if mapping.host_address.is_ipv4() {
                 chosen.0
             } else {
-                chosen.1
+                // Userland carries to an IPv4 address what comes to an IPv6 one.
+                chosen.1.or(chosen.0)
             };
             match home {
                 Some(home) => endpoints[home].ports.push(mapping.clone()),
@@ -297,6 +298,10 @@ impl NetworkManager {
             .iter()
             .for_each(|endpoint| networks.update(endpoint));
         drop(networks);
+        for endpoint in before.iter().filter(|before| !before.ports.is_empty()) {
+            self.stop_holding(&endpoint.endpoint_id);
+        }
+        self.hold_ports(endpoints)?;
         self.let_loopback_in(endpoints)
     }
 
@@ -318,6 +323,7 @@ impl NetworkManager {
         if let Err(error) = self.apply(&released.changes) {
             tracing::warn!(endpoint = endpoint.endpoint_id, %error, "published ports stay in the firewall");
         }
+        self.stop_holding(&endpoint.endpoint_id);
         self.networks.lock().give_back(&released);
     }
 
@@ -348,13 +354,14 @@ impl NetworkManager {
         if wanted.is_empty() {
             return Ok(());
         }
-        if self.firewall.is_none() {
+        if self.firewall.is_none() && !self.networks.lock().publishing.userland {
             return Err(NetworkError::NotImplemented(
-                "publishing ports without firewall rules".into(),
+                "publishing ports without firewall rules and without the userland proxy".into(),
             ));
         }
         // Nothing is published from where nothing leads out, as in Docker.
-        let (Some(home), _) = gateway::choose(endpoints) else {
+        let (v4, v6) = gateway::choose(endpoints);
+        let Some(home) = v4.or(v6) else {
             return Ok(());
         };
         let endpoint = &mut endpoints[home];
@@ -428,11 +435,30 @@ impl NetworkManager {
             .into_iter()
             .map(Change::AddPort)
             .collect();
-        if changes.is_empty() {
-            return Ok(());
+        if !changes.is_empty() {
+            self.let_loopback_in(endpoints)?;
+            self.apply(&changes)?;
         }
-        self.let_loopback_in(endpoints)?;
-        self.apply(&changes)
+        self.hold_ports(endpoints)
+    }
+
+    /// Gives the sockets of published ports to netd, which serves what comes to them.
+    pub(crate) fn hold_ports(&self, endpoints: &[Endpoint]) -> Result<(), NetworkError> {
+        let Some(netd) = &self.netd else {
+            return Ok(());
+        };
+        for endpoint in endpoints.iter().filter(|e| !e.ports.is_empty()) {
+            let forwards = self.networks.lock().forwards(endpoint);
+            netd.forward(&endpoint.endpoint_id, forwards)?;
+        }
+        Ok(())
+    }
+
+    /// When this returns netd has closed the endpoint's sockets.
+    fn stop_holding(&self, endpoint_id: &str) {
+        if let Some(netd) = &self.netd {
+            netd.forget(&[endpoint_id.to_owned()]);
+        }
     }
 
     /// Lets connections from the host's loopback to published ports find back.

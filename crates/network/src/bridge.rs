@@ -1,6 +1,6 @@
 //! The bridge driver: one network on one bridge interface.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::addresses::Addresses;
 use crate::driver::{Attachment, Interface, LinkPlan, inside, mac_of, new_endpoint};
@@ -8,8 +8,8 @@ use crate::error::NetworkError;
 use crate::firewall::{FamilyRules, NetworkRules, PortRule};
 use crate::link::{BridgePlan, Port};
 use crate::option::{self, BridgeOptions, GatewayMode};
-use crate::ports::Ports;
-use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping, PortRequest};
+use crate::ports::{Publishing, Reach};
+use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping};
 
 /// Of a new veth.
 const DEFAULT_MTU: u32 = 1500;
@@ -23,8 +23,6 @@ pub(crate) struct Bridge {
     pub(crate) rules: NetworkRules,
     pub(crate) options: BridgeOptions,
     addresses: Addresses,
-    /// Where ports are published that name no address of the host.
-    host_binding: Ipv4Addr,
 }
 
 impl Bridge {
@@ -35,17 +33,12 @@ impl Bridge {
         })?;
         let options = BridgeOptions::read(&record.options, record.internal)?;
         let addresses = Addresses::from_record(record)?;
-        let host_binding = match options.host_binding {
-            Some(IpAddr::V4(address)) => address,
-            _ => Ipv4Addr::UNSPECIFIED,
-        };
         Ok(Bridge {
             plan: bridge_plan(&name, record, &options, &addresses),
             index: 0,
             rules: network_rules(&name, record, &options, &addresses),
             options,
             addresses,
-            host_binding,
         })
     }
 
@@ -91,24 +84,22 @@ impl Bridge {
         })
     }
 
-    /// All ports, or none. Nothing is published from an internal network, as in Docker.
-    pub(crate) fn take_ports(
-        &self,
-        record: &NetworkRecord,
-        wanted: &[PortRequest],
-        ports: &mut Ports,
-    ) -> Result<Vec<PortMapping>, NetworkError> {
-        let mut taken = Vec::new();
-        for request in wanted.iter().filter(|_| !record.internal) {
-            match ports.take(request, self.host_binding) {
-                Ok(mapping) => taken.push(mapping),
-                Err(error) => {
-                    taken.iter().for_each(|mapping| ports.release(mapping));
-                    return Err(error);
-                }
-            }
+    /// How an endpoint is reached from the host's addresses.
+    pub(crate) fn reach(&self, endpoint: &Endpoint, publishing: Publishing) -> Reach {
+        let v4 = match endpoint.address {
+            Some(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        };
+        let leaves_host_alone = |mode| mode == GatewayMode::Routed;
+        Reach {
+            v4,
+            v6: endpoint.address6,
+            routed4: leaves_host_alone(self.options.mode4),
+            routed6: leaves_host_alone(self.options.mode6),
+            userland: publishing.userland,
+            default_address: self.options.host_binding.or(publishing.default_address),
+            host_ipv6: publishing.host_ipv6,
         }
-        Ok(taken)
     }
 
     /// What the firewall must know of the endpoint's published ports.

@@ -88,8 +88,11 @@ pub enum NetworkError {
     #[error("Bind for {0} failed: port is already allocated")]
     PortAllocated(String),
     /// The port of the host is taken by a process.
-    #[error("failed to bind host port {0}/{1}: address already in use")]
+    #[error("failed to bind host port for {0}/{1}: address already in use")]
     PortInUse(String, &'static str),
+    /// The address is none of the host's.
+    #[error("failed to bind host port for {0}/{1}: cannot assign requested address")]
+    NoSuchAddress(String, &'static str),
     /// A port could not be published; the source says why.
     #[error("driver failed programming external connectivity on endpoint {name} ({endpoint_id})")]
     ExternalConnectivity {
@@ -140,6 +143,7 @@ impl NetworkError {
             | Self::NoAddressLeft { .. }
             | Self::PortAllocated(_)
             | Self::PortInUse(..)
+            | Self::NoSuchAddress(..)
             | Self::Io { .. } => ErrorKind::Internal,
         }
     }

@@ -52,10 +52,13 @@ impl NetworkManager {
         let (bare, with_pairs) = (NamespacePool::bare()?, NamespacePool::with_pairs()?);
         let mut networks = Networks::plan(&config, known, &mut host)?;
         networks.ensure_bridges(&config, &mut host)?;
-        networks.adopt(in_use);
         let netd = config.netd.as_ref().map(|netd| {
             let starter = client::starter(netd.program.clone());
             Netd::open(netd.socket.clone(), starter)
+        });
+        networks.adopt(&in_use, |id| {
+            netd.as_ref()
+                .map_or_else(Vec::new, |netd| netd.forwarded(id))
         });
         let families = Families {
             v4: !config.no_firewall,
@@ -66,7 +69,7 @@ impl NetworkManager {
         } else {
             None
         };
-        Ok(NetworkManager {
+        let manager = NetworkManager {
             host: Mutex::new(host),
             host_namespace: Arc::new(
                 wharf_sys::netns::current().step(|| "open the host's network namespace".into())?,
@@ -79,7 +82,23 @@ impl NetworkManager {
             config,
             changing: Mutex::new(()),
             netd,
-        })
+        };
+        manager.settle_held_ports(&in_use)?;
+        Ok(manager)
+    }
+
+    /// Makes what netd holds of ports follow from who lives: an earlier one may have died with the daemon, or outlived containers.
+    fn settle_held_ports(&self, in_use: &[Endpoint]) -> Result<(), NetworkError> {
+        let Some(netd) = &self.netd else {
+            return Ok(());
+        };
+        let held = netd.forwarding();
+        let lives = |id: &String| in_use.iter().any(|endpoint| endpoint.endpoint_id == *id);
+        let gone: Vec<String> = held.iter().filter(|id| !lives(id)).cloned().collect();
+        netd.forget(&gone);
+        let missing = |endpoint: &&Endpoint| !held.contains(&endpoint.endpoint_id);
+        let missing: Vec<Endpoint> = in_use.iter().filter(missing).cloned().collect();
+        self.hold_ports(&missing)
     }
 
     /// Has a container's names resolved from now on: with the sockets it was attached with, or with those it has.

@@ -3,6 +3,8 @@
 //! Decides and remembers; what it makes on the host it makes at the start only.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -14,10 +16,11 @@ use crate::host;
 use crate::ipam::{SubnetSource, default_sources, local_source};
 use crate::link::{read_bridge, routes};
 use crate::name::random_id;
+use crate::netd::protocol::ForwardedPort;
 use crate::netlink::Connection;
 use crate::option;
 use crate::parent::ParentDriver;
-use crate::ports::Ports;
+use crate::ports::{Ports, Publishing};
 use crate::predefined;
 use crate::record::{
     Endpoint, EndpointRequest, NetworkConfig, NetworkRecord, PortMapping, PortRequest,
@@ -28,6 +31,7 @@ use crate::record::{
 pub(crate) struct Networks {
     list: Vec<Network>,
     ports: Ports,
+    pub(crate) publishing: Publishing,
 }
 
 /// A network at work.
@@ -77,6 +81,7 @@ impl Networks {
         Ok(Networks {
             list,
             ports: Ports::new(),
+            publishing: Publishing::of(config),
         })
     }
 
@@ -128,16 +133,25 @@ impl Networks {
         }
     }
 
-    /// Takes over the endpoints of containers that live. One whose network or address is gone is reported and forgotten.
-    pub(crate) fn adopt(&mut self, endpoints: Vec<Endpoint>) {
+    /// Takes over the endpoints of containers that live. One whose network or address is gone is reported and forgotten. `held`:
+    /// sockets of an endpoint's ports that outlived the daemon.
+    pub(crate) fn adopt(
+        &mut self,
+        endpoints: &[Endpoint],
+        held: impl Fn(&str) -> Vec<(ForwardedPort, Arc<OwnedFd>)>,
+    ) {
         for endpoint in endpoints {
-            if let Err(error) = self.adopt_one(&endpoint) {
+            if let Err(error) = self.adopt_one(endpoint, &held(&endpoint.endpoint_id)) {
                 tracing::warn!(endpoint = endpoint.endpoint_id, network = endpoint.network_name, %error, "live endpoint is not as it was");
             }
         }
     }
 
-    fn adopt_one(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
+    fn adopt_one(
+        &mut self,
+        endpoint: &Endpoint,
+        held: &[(ForwardedPort, Arc<OwnedFd>)],
+    ) -> Result<(), NetworkError> {
         let network = self
             .list
             .iter_mut()
@@ -152,10 +166,16 @@ impl Networks {
         network
             .endpoints
             .insert(endpoint.endpoint_id.clone(), endpoint.clone());
-        endpoint
-            .ports
-            .iter()
-            .try_for_each(|mapping| self.ports.adopt(mapping))
+        let userland = self.publishing.userland;
+        endpoint.ports.iter().try_for_each(|mapping| {
+            let holds = |port: &ForwardedPort| {
+                (port.protocol, port.host_address, port.host_port)
+                    == (mapping.protocol, mapping.host_address, mapping.host_port)
+            };
+            let socket = held.iter().find(|(port, _)| holds(port));
+            let socket = socket.map(|(_, socket)| Arc::clone(socket));
+            self.ports.adopt(mapping, socket, userland)
+        })
     }
 
     /// Everything that the firewall must know, from nothing.
@@ -272,9 +292,27 @@ impl Networks {
             ..
         }) = network
         {
-            endpoint.ports = bridge.take_ports(record, wanted, &mut self.ports)?;
+            if !record.internal {
+                let reach = bridge.reach(endpoint, self.publishing);
+                endpoint.ports = self.ports.take(wanted, &reach)?;
+            }
         }
         Ok(())
+    }
+
+    /// What netd holds of an endpoint's ports.
+    pub(crate) fn forwards(&self, endpoint: &Endpoint) -> Vec<(ForwardedPort, Arc<OwnedFd>)> {
+        let network = self
+            .list
+            .iter()
+            .find(|network| network.record.id == endpoint.network_id);
+        match network.map(|network| &network.driver) {
+            Some(Driver::Bridge(bridge)) => {
+                let reach = bridge.reach(endpoint, self.publishing);
+                self.ports.forwards(&endpoint.ports, &reach)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Gives ports back that no endpoint has any more.

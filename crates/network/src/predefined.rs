@@ -231,7 +231,11 @@ fn options(config: &NetworkConfig, interface: &str) -> BTreeMap<String, String> 
         (option::MASQUERADE.into(), (!config.no_ip_masq).to_string()),
         (
             option::HOST_BINDING.into(),
-            IpAddr::from([0, 0, 0, 0]).to_string(),
+            config
+                .host_address
+                .or(config.default_publish_address)
+                .unwrap_or(IpAddr::from([0, 0, 0, 0]))
+                .to_string(),
         ),
         (option::BRIDGE_NAME.into(), interface.into()),
         (option::MTU.into(), config.mtu.unwrap_or(1500).to_string()),

@@ -53,6 +53,12 @@ pub struct NetworkConfig {
     pub ip_forward_no_drop: bool,
     /// `--default-address-pool`: base network (CIDR) and size of the subnets cut from it; Docker's own list when empty.
     pub default_address_pools: Vec<(String, u8)>,
+    /// `--ip`: where ports are published through the default bridge that name no address of the host.
+    pub host_address: Option<IpAddr>,
+    /// The same for every network that does not say otherwise.
+    pub default_publish_address: Option<IpAddr>,
+    /// `--userland-proxy=false`: what address translation does not reach is not reached.
+    pub no_userland_proxy: bool,
     /// Where netd is and what to start it from. Without it there is no DNS and ports are served by translation alone.
     pub netd: Option<NetdConfig>,
 }

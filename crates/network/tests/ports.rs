@@ -189,7 +189,7 @@ fn a_port_of_another_program_is_refused() {
         let refused = publish(&manager, vec![port(Protocol::Tcp, None, 8080, 80)]).unwrap_err();
         assert_eq!(
             refused,
-            "failed to bind host port 0.0.0.0:8080/tcp: address already in use"
+            "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use"
         );
     });
 }

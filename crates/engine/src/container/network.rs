@@ -344,7 +344,11 @@ pub fn port_map(record: &Record, state: &State) -> PortMap {
             .get_or_insert_default()
             .push(PortBinding {
                 host_ip: mapping.host_address.to_string(),
-                host_port: mapping.host_port.to_string(),
+                host_port: match mapping.host_port {
+                    // Routed: asked for at the container's own address.
+                    0 => String::new(),
+                    port => port.to_string(),
+                },
             });
     }
     map

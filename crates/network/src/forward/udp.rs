@@ -31,7 +31,8 @@ pub(super) async fn serve(front: Rc<UdpSocket>, target: SocketAddr) {
         };
         if let Some(socket) = socket_for(&clients, &front, client, target) {
             // The container may not listen, or not fast enough: datagrams get lost.
-            let _ = socket.try_send(&buffer);
+            // Not through tokio, which knows nothing of a new socket yet.
+            let _ = rustix::net::send(&*socket, &buffer, rustix::net::SendFlags::empty());
         }
         buffer.shrink_to(usize::from(u16::MAX));
     }

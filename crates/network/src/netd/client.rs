@@ -198,24 +198,31 @@ impl Netd {
         })
     }
 
-    /// Forgets containers and endpoints. When this returns, no later question is answered with them.
+    /// Forgets containers and endpoints. When this returns, no later question is answered with them, and ports are free.
     pub(crate) fn forget(&self, ids: &[String]) {
         let mut state = self.shared.state.lock();
-        let mut known = false;
+        let (mut known, mut ports) = (false, false);
         for id in ids {
             known |= state.containers.remove(id).is_some();
-            known |= state.forwards.remove(id).is_some();
+            ports |= state.forwards.remove(id).is_some();
             state.watched.remove(id);
         }
-        if !known {
+        if !known && !ports {
             return;
         }
+        // Closed by netd when it has closed the sockets, or by its death.
+        let done = if ports { pipe().ok() } else { None };
         let request = Request::Forget { ids: ids.to_vec() };
-        let told = self
-            .shared
-            .tell(&mut state, |_, link| send(link, &request, &[]));
+        let told = self.shared.tell(&mut state, |_, link| {
+            let fds: Vec<_> = done.iter().map(|(_, end)| end.as_fd()).collect();
+            send(link, &request, &fds)
+        });
+        drop(state);
         if let Err(error) = told {
             tracing::warn!(%error, "netd not told of what is gone");
+        } else if let Some((start, end)) = done {
+            drop(end);
+            wait_until_closed(&start);
         }
     }
 }
@@ -464,6 +471,21 @@ fn unix_socket() -> io::Result<OwnedFd> {
         flags,
         None,
     )?)
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// Waits for the other end of a pipe to be closed, though not for a process that has stopped working.
+fn wait_until_closed(pipe: &OwnedFd) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    while let Err(rustix::io::Errno::INTR) = poll(&mut fds, Some(&limit)) {}
 }
 
 /// For root alone.

@@ -34,7 +34,7 @@ pub(crate) enum Request {
         /// Ids of its endpoints.
         endpoints: Vec<String>,
     },
-    /// Everything of these ids goes.
+    /// Everything of these ids goes. A descriptor that comes along is closed when it is gone.
     Forget {
         /// Of containers and endpoints.
         ids: Vec<String>,

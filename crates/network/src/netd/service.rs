@@ -154,6 +154,11 @@ impl Service {
             Request::Watch { id, endpoints } => self.watch(id, endpoints, fds),
             Request::Forget { ids } => {
                 self.forget(&ids);
+                tokio::task::spawn_local(async move {
+                    // Tasks that hold sockets were ended before this one was made: they are dropped before this goes on.
+                    tokio::task::yield_now().await;
+                    drop(fds);
+                });
                 Ok(())
             }
         }

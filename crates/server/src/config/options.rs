@@ -536,6 +536,13 @@ pub const OPTIONS: &[Opt] = &[
         "Full timestamps without ANSI coloring",
     ),
     opt(
+        "publish-default-address",
+        "publish-default-address",
+        Text,
+        Yes,
+        "Host IP for port publishing from networks that do not set their own",
+    ),
+    opt(
         "registry-mirror",
         "registry-mirrors",
         List,
@@ -621,7 +628,7 @@ pub const OPTIONS: &[Opt] = &[
         "userland-proxy",
         "userland-proxy",
         Switch,
-        Moot,
+        Yes,
         "Use userland proxy for loopback traffic",
     ),
     opt(
@@ -642,7 +649,7 @@ pub const OPTIONS: &[Opt] = &[
     opt("", "builder", Object, Moot, ""),
     opt("", "min-api-version", Text, Moot, ""),
     opt("", "default-init", Text, Moot, ""),
-    opt("", "resolv-conf", Text, No, ""),
+    opt("", "resolv-conf", Text, Yes, ""),
     opt("", "swarm-raft-heartbeat-tick", Number, Moot, ""),
     opt("", "swarm-raft-election-tick", Number, Moot, ""),
     opt("", "deprecated-key-path", Text, Moot, ""),

@@ -48,6 +48,9 @@ pub struct Settings {
     pub ip_forward: bool,
     pub iptables: bool,
     pub default_address_pools: Vec<Pool>,
+    pub userland_proxy: bool,
+    pub publish_default_address: String,
+    pub resolv_conf: String,
     pub dns: Vec<String>,
     pub dns_opts: Vec<String>,
     pub dns_search: Vec<String>,
@@ -144,6 +147,9 @@ impl Default for Settings {
             ip_forward: true,
             iptables: true,
             default_address_pools: Vec::new(),
+            userland_proxy: true,
+            publish_default_address: String::new(),
+            resolv_conf: String::new(),
             dns: Vec::new(),
             dns_opts: Vec::new(),
             dns_search: Vec::new(),
@@ -243,6 +249,16 @@ impl Settings {
         }
         if !self.icc && !self.iptables {
             return Err("you specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true".to_owned());
+        }
+        for (option, text) in [
+            ("ip", &self.ip),
+            ("publish-default-address", &self.publish_default_address),
+        ] {
+            if !text.is_empty() && text.parse::<std::net::IpAddr>().is_err() {
+                return Err(format!(
+                    "invalid argument \"{text}\" for \"--{option}\" flag: failed to parse \"{text}\" as an IP address"
+                ));
+            }
         }
         self.validate_lists()
     }

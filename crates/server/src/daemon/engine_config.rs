@@ -24,6 +24,10 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     config.network.bip = text(&settings.bip);
     config.network.bridge = text(&settings.bridge);
     config.network.fixed_cidr = text(&settings.fixed_cidr);
+    config.network.host_address = settings.ip.parse().ok();
+    config.network.default_publish_address = settings.publish_default_address.parse().ok();
+    config.network.no_userland_proxy = !settings.userland_proxy;
+    config.resolv_conf.clone_from(&settings.resolv_conf);
     config.network.mtu = u32::try_from(settings.mtu).ok().filter(|mtu| *mtu > 0);
     config.network.no_icc = !settings.icc;
     config.network.no_ip_masq = !settings.ip_masq;

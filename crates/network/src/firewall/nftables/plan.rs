@@ -42,7 +42,7 @@ pub(super) fn skeleton(family: Family) -> Vec<Command> {
     actions.extend(sets(family).into_iter().map(Action::AddSet));
     actions.extend(raw_chain(family));
     actions.extend(forward_chain());
-    actions.extend(nat_chains());
+    actions.extend(nat_chains(family));
     of_family(family, actions)
 }
 
@@ -110,8 +110,15 @@ fn forward_chain() -> [Action; 3] {
 }
 
 /// Published ports are asked for when the destination is an address of this host; one bound to an address goes before one on all.
-fn nat_chains() -> Vec<Action> {
+///
+/// What is asked for at `::1` is not translated: an answer to a source of `::1` never leaves the container. It stays with the port's
+/// own socket.
+fn nat_chains(family: Family) -> Vec<Action> {
     let local = || vec![Statement::DestinationLocal, Statement::Jump(PUBLISHED)];
+    let mut from_host = local();
+    if family == Family::Ipv6 {
+        from_host.insert(0, Statement::DestinationIsNot(Ipv6Addr::LOCALHOST.into()));
+    }
     let map = |map, with_address| vec![Statement::DnatMap { map, with_address }];
     vec![
         Action::AddChain {
@@ -123,7 +130,7 @@ fn nat_chains() -> Vec<Action> {
         base_chain("nat-prerouting", "nat", HookPoint::Prerouting, DSTNAT),
         rule("nat-prerouting", local()),
         base_chain("nat-output", "nat", HookPoint::Output, DSTNAT),
-        rule("nat-output", local()),
+        rule("nat-output", from_host),
         base_chain("nat-postrouting", "nat", HookPoint::Postrouting, SRCNAT),
         rule(
             "nat-postrouting",
