@@ -2,7 +2,6 @@
 
 use wharf_e2e::Engine;
 use wharf_e2e::deadline::{LONG, wait_until};
-use wharf_e2e::images::BUSYBOX;
 
 /// A daemon with the network `net`.
 fn engine() -> Engine {
@@ -192,7 +191,7 @@ fn names_survive_the_deaths_of_daemon_and_name_server() {
 }
 
 /// Asks for `one` from inside a container's namespaces, without any daemon.
-fn asker(engine: &Engine, id: &str) -> impl Fn() -> String {
+fn asker(engine: &Engine, id: &str) -> impl Fn() -> String + use<> {
     let pid = engine.inspect(id, "{{.State.Pid}}");
     move || {
         let output = std::process::Command::new("nsenter")
