@@ -36,6 +36,8 @@ impl Engine {
         let rows: Vec<Row> = database.load_containers()?;
         let spawner = Spawner::start(&config.binary);
         let store = open_store(config.data_root.clone(), config.storage.clone());
+        let id = identity(&database)?;
+        config.network.host_id.clone_from(&id);
         config.network.netd = Some(NetdConfig {
             socket: config.exec_root.join("netd.sock"),
             program: Some(config.binary.clone()),
@@ -49,7 +51,6 @@ impl Engine {
         let spawner = spawner.map_err(|error| Error::caused("start the spawner", error))?;
         let host = HostFacts::probe().map_err(|error| Error::caused("read the host", error))?;
         let volumes = Volumes::open(config.data_root.join("volumes"), database.clone())?;
-        let id = identity(&database)?;
         let (store, network) = (store?, network?);
         let registry = crate::registry::config(&config.live).map_err(Error::invalid)?;
         let engine = Arc::new_cyclic(|this| Engine {

@@ -154,7 +154,8 @@ impl NetworkManager {
         let used = link_names(&mut namespace.connection)?;
         let one = std::slice::from_ref(request);
         let wanted = self.networks.lock().interfaces(one, &used)?;
-        let attachment = self.plan(namespace, request, &wanted[0])?;
+        let planned = self.plan(namespace, request, &wanted[0]);
+        let attachment = planned.inspect_err(|_| undo_link(namespace, &wanted[0].name))?;
         let new = attachment.endpoint.clone();
         let before = endpoints.clone();
         endpoints.push(new.clone());
@@ -164,10 +165,7 @@ impl NetworkManager {
         if connected.is_err() {
             *endpoints = before;
             self.release(&new);
-            // The interface must not stay; without it the container is as it was.
-            if let Err(error) = remove_link(namespace, &new.interface) {
-                tracing::warn!(interface = new.interface, %error, "interface of a failed connection stays");
-            }
+            undo_link(namespace, &new.interface);
         }
         connected
     }
@@ -496,6 +494,13 @@ fn remove_link(namespace: &mut Namespace, name: &str) -> Result<(), NetworkError
     match link_by_name(connection, name)? {
         Some(link) => Ok(delete_link(connection, name, link.header.index)?),
         None => Ok(()),
+    }
+}
+
+/// The interface of a failed connection must not stay; without it the container is as it was.
+fn undo_link(namespace: &mut Namespace, name: &str) {
+    if let Err(error) = remove_link(namespace, name) {
+        tracing::warn!(interface = name, %error, "interface of a failed connection stays");
     }
 }
 

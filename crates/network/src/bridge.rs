@@ -6,6 +6,7 @@ use crate::addresses::Addresses;
 use crate::driver::{Attachment, Interface, LinkPlan, inside, mac_of, new_endpoint};
 use crate::error::NetworkError;
 use crate::firewall::{FamilyRules, NetworkRules, PortRule};
+use crate::host;
 use crate::link::{BridgePlan, Port};
 use crate::option::{self, BridgeOptions, GatewayMode};
 use crate::ports::{Publishing, Reach};
@@ -75,7 +76,7 @@ impl Bridge {
             bridge_index: self.index,
             mtu,
             hairpin: false,
-            isolated: !self.options.icc,
+            isolated: !self.options.icc && !host::filters_bridged_packets(),
         };
         Ok(Attachment {
             inside: inside(&endpoint, request, interface, Some(mac), mtu),

@@ -2,7 +2,9 @@
 //!
 //! What should be true is said in [`Change`]s; a back end turns them into its own rules and applies each list in one atomic step.
 
+mod iptables;
 mod nftables;
+mod watch;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,9 +13,12 @@ use ipnet::IpNet;
 
 use crate::error::NetworkError;
 use crate::option::GatewayMode;
-use crate::record::Protocol;
+use crate::record::{FirewallBackend, Protocol};
+use iptables::Iptables;
+use nftables::Nftables;
 
-pub(crate) use nftables::{Attributes, Nftables};
+pub(crate) use nftables::Attributes;
+pub(crate) use watch::Watch;
 
 /// What the firewall knows of a bridge network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,4 +96,77 @@ pub(crate) trait Firewall: fmt::Debug + Send {
 
     /// Makes all of `changes` true, or none.
     fn apply(&mut self, changes: &[Change]) -> Result<(), NetworkError>;
+
+    /// Whether everything in `changes` is still true, after somebody else changed rules.
+    fn is_intact(&mut self, changes: &[Change]) -> bool;
+
+    /// Netlink port number that its changes come from, where it is one.
+    fn sender(&self) -> Option<u32> {
+        None
+    }
+
+    /// Tables in which something may be missing.
+    fn tables(&self) -> &'static [&'static str];
+}
+
+/// A firewall back end with the rules of `changes`, and none of an earlier daemon's of either back end.
+pub(crate) fn open(
+    backend: FirewallBackend,
+    families: Families,
+    changes: &[Change],
+) -> Result<Box<dyn Firewall>, NetworkError> {
+    let mut firewall: Box<dyn Firewall> = match choose(backend, families)? {
+        FirewallBackend::Iptables => {
+            Nftables::remove();
+            Box::new(Iptables::open(families)?)
+        }
+        _ => {
+            if Nftables::has_iptables_chain("DOCKER-FORWARD") {
+                iptables::clean_up();
+            }
+            Box::new(Nftables::open(families)?)
+        }
+    };
+    firewall.reset(changes)?;
+    Ok(firewall)
+}
+
+/// What `auto` stands for on this host: nftables, unless the administrator has rules in `DOCKER-USER` that would lose their effect,
+/// or the kernel has no nftables.
+fn choose(backend: FirewallBackend, families: Families) -> Result<FirewallBackend, NetworkError> {
+    if backend != FirewallBackend::Auto {
+        return Ok(backend);
+    }
+    if Nftables::has_iptables_chain("DOCKER-USER") && Iptables::open(families).is_ok() {
+        tracing::info!("using iptables: the host has a chain DOCKER-USER");
+        return Ok(FirewallBackend::Iptables);
+    }
+    match Nftables::open(families).and_then(|mut nftables| nftables.reset(&[])) {
+        Ok(()) => Ok(FirewallBackend::Nftables),
+        Err(error) => match Iptables::open(families) {
+            Ok(_) => {
+                tracing::info!(%error, "using iptables: nftables does not work here");
+                Ok(FirewallBackend::Iptables)
+            }
+            Err(_) => Err(error),
+        },
+    }
+}
+
+/// Everything that is true after `changes`, where `before` says what was.
+pub(crate) fn after(before: Vec<Change>, changes: &[Change]) -> Vec<Change> {
+    let mut all = before;
+    for change in changes {
+        match change {
+            Change::RemoveNetwork(network) => {
+                all.retain(|other| *other != Change::AddNetwork(network.clone()));
+            }
+            Change::RemovePort(port) => {
+                all.retain(|other| *other != Change::AddPort(port.clone()));
+            }
+            add if !all.contains(add) => all.push(add.clone()),
+            _ => {}
+        }
+    }
+    all
 }

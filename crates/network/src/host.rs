@@ -20,6 +20,15 @@ pub(crate) fn enable_ip_forward() -> Result<bool, NetworkError> {
     Ok(true)
 }
 
+/// Whether packets between ports of one bridge pass the firewall (`br_netfilter`). They are translated there, too, and then go from
+/// port to port, so that a published port could not be reached from an isolated one.
+pub(crate) fn filters_bridged_packets() -> bool {
+    ["iptables", "ip6tables"].iter().all(|name| {
+        fs::read(format!("/proc/sys/net/bridge/bridge-nf-call-{name}"))
+            .is_ok_and(|text| text.first() == Some(&b'1'))
+    })
+}
+
 /// Lets the host forward IPv6 packets, of all interfaces and of those to come. Says whether it did not before.
 pub(crate) fn enable_ip6_forward() -> Result<bool, NetworkError> {
     let mut changed = false;

@@ -9,9 +9,9 @@ use crate::bridge::Bridge;
 use crate::dns::socket::ResolverSockets;
 use crate::driver::Driver;
 use crate::error::{NetworkError, Step};
-use crate::firewall::{Change, Families, Firewall, Nftables};
+use crate::firewall::{self, Change, Families, Firewall, Watch};
 use crate::ipam::SubnetSource;
-use crate::link::{ParentPlan, delete_link, is_vlan_or_dummy, link_by_name, routes};
+use crate::link::{ParentPlan, delete_link, is_made_kind, link_by_name, routes};
 use crate::namespace::NamespacePool;
 use crate::netd::client::{self, Netd};
 use crate::netd::protocol::Resolving;
@@ -28,8 +28,10 @@ pub struct NetworkManager {
     /// The host's namespace, where the outer ends of pairs go.
     pub(crate) host_namespace: Arc<OwnedFd>,
     /// Held for decisions only, never while the kernel makes links.
-    pub(crate) networks: Mutex<Networks>,
-    pub(crate) firewall: Option<Mutex<Box<dyn Firewall>>>,
+    pub(crate) networks: Arc<Mutex<Networks>>,
+    /// Locked before `networks` where both are.
+    pub(crate) firewall: Option<Arc<Mutex<Box<dyn Firewall>>>>,
+    _watch: Option<Watch>,
     pub(crate) bare: NamespacePool,
     pub(crate) with_pairs: NamespacePool,
     config: NetworkConfig,
@@ -65,17 +67,25 @@ impl NetworkManager {
             v6: !config.no_firewall6,
         };
         let firewall = if families.v4 || families.v6 {
-            Some(Mutex::new(open_firewall(&networks, families)?))
+            let changes = networks.firewall_changes();
+            let firewall = firewall::open(config.firewall_backend, families, &changes)?;
+            Some(Arc::new(Mutex::new(firewall)))
         } else {
             None
+        };
+        let networks = Arc::new(Mutex::new(networks));
+        let watch = match &firewall {
+            Some(firewall) => watch(firewall, &networks),
+            None => None,
         };
         let manager = NetworkManager {
             host: Mutex::new(host),
             host_namespace: Arc::new(
                 wharf_sys::netns::current().step(|| "open the host's network namespace".into())?,
             ),
-            networks: Mutex::new(networks),
+            networks,
             firewall,
+            _watch: watch,
             bare,
             with_pairs,
             sources: sources(&config)?,
@@ -257,38 +267,52 @@ impl NetworkManager {
         }
         let mut host = self.host.lock();
         match link_by_name(&mut host, &parent.name)? {
-            Some(link) if is_vlan_or_dummy(&link) => {
+            Some(link) if is_made_kind(&link, parent.is_dummy) => {
                 Ok(delete_link(&mut host, &parent.name, link.header.index)?)
             }
             _ => Ok(()),
         }
     }
 
+    /// Makes changes of the firewall true. When it is not as we left it, all rules are made again, with these changes.
     pub(crate) fn apply(&self, changes: &[Change]) -> Result<(), NetworkError> {
-        match &self.firewall {
-            Some(firewall) if !changes.is_empty() => firewall.lock().apply(changes),
-            _ => Ok(()),
-        }
+        let Some(firewall) = self.firewall.as_ref().filter(|_| !changes.is_empty()) else {
+            return Ok(());
+        };
+        let mut firewall = firewall.lock();
+        firewall.apply(changes).or_else(|error| {
+            let all = firewall::after(self.networks.lock().firewall_changes(), changes);
+            tracing::info!(%error, "making the firewall's rules again");
+            firewall.reset(&all).map_err(|_| error)
+        })
     }
 }
 
-/// The host's firewall with the rules of all networks and published ports, and none of an earlier daemon's.
-fn open_firewall(
-    networks: &Networks,
-    families: Families,
-) -> Result<Box<dyn Firewall>, NetworkError> {
-    let unavailable = |error: NetworkError| match error {
-        NetworkError::Io { what, source } => NetworkError::Io {
-            what: format!(
-                "{what} (nftables is needed in the kernel; --iptables=false does without firewall rules)"
-            ),
-            source,
-        },
-        other => other,
+/// Has rules made again that somebody else took away. A host that cannot be watched is none the worse until then.
+fn watch(
+    firewall: &Arc<Mutex<Box<dyn Firewall>>>,
+    networks: &Arc<Mutex<Networks>>,
+) -> Option<Watch> {
+    let (sender, tables) = {
+        let firewall = firewall.lock();
+        (firewall.sender(), firewall.tables())
     };
-    let mut firewall = Nftables::open(families).map_err(unavailable)?;
-    firewall
-        .reset(&networks.firewall_changes())
-        .map_err(unavailable)?;
-    Ok(Box::new(firewall))
+    let (firewall, networks) = (Arc::downgrade(firewall), Arc::downgrade(networks));
+    let lost = move || {
+        let (Some(firewall), Some(networks)) = (firewall.upgrade(), networks.upgrade()) else {
+            return;
+        };
+        let mut firewall = firewall.lock();
+        let changes = networks.lock().firewall_changes();
+        if firewall.is_intact(&changes) {
+            return;
+        }
+        tracing::info!("somebody took firewall rules away; making them again");
+        if let Err(error) = firewall.reset(&changes) {
+            tracing::error!(%error, "firewall rules are missing");
+        }
+    };
+    Watch::start(sender, tables, lost)
+        .inspect_err(|error| tracing::debug!(%error, "the firewall is not watched"))
+        .ok()
 }

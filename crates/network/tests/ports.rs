@@ -10,13 +10,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use rig::{DEADLINE, ask, ask_within, inside, neighbour, on_a_host, run, serve};
-use wharf_network::{
-    EndpointRequest, NetworkConfig, NetworkManager, PortRequest, Protocol, Sandbox,
+use rig::{
+    DEADLINE, ask, ask_within, config, inside, is_nftables, neighbour, on_each_backend, run, serve,
 };
+use wharf_network::{EndpointRequest, NetworkManager, PortRequest, Protocol, Sandbox};
 
 fn open() -> NetworkManager {
-    NetworkManager::open(NetworkConfig::default(), Vec::new(), Vec::new()).expect("open networks")
+    NetworkManager::open(config(), Vec::new(), Vec::new()).expect("open networks")
 }
 
 fn port(
@@ -31,6 +31,15 @@ fn port(
         host_address: host.map(|address| address.parse().expect("address")),
         host_port,
         host_port_end: host_port,
+    }
+}
+
+/// What the firewall translates to containers.
+fn translations() -> String {
+    if is_nftables() {
+        run("nft list map ip wharf-bridges ports")
+    } else {
+        run("iptables -t nat -S DOCKER")
     }
 }
 
@@ -49,7 +58,7 @@ fn publish(manager: &NetworkManager, ports: Vec<PortRequest>) -> Result<Sandbox,
 
 #[test]
 fn a_published_port_is_reached_from_everywhere() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let sandbox =
             publish(&manager, vec![port(Protocol::Tcp, None, 8080, 80)]).expect("publish");
@@ -102,7 +111,7 @@ fn a_published_port_is_reached_from_everywhere() {
 
 #[test]
 fn a_port_on_loopback_is_for_the_host_only() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let sandbox = publish(
             &manager,
@@ -130,7 +139,7 @@ fn a_port_on_loopback_is_for_the_host_only() {
 
 #[test]
 fn udp_is_published_too() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let sandbox =
             publish(&manager, vec![port(Protocol::Udp, None, 5300, 53)]).expect("publish");
@@ -161,7 +170,7 @@ fn udp_is_published_too() {
 
 #[test]
 fn a_taken_port_is_refused_and_free_after_release() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let wanted = || vec![port(Protocol::Tcp, None, 8080, 80)];
         let first = publish(&manager, wanted()).expect("publish");
@@ -175,7 +184,7 @@ fn a_taken_port_is_refused_and_free_after_release() {
             "a refused attachment leaves nothing"
         );
         manager.release(&first.endpoints[0]);
-        assert!(!run("nft list map ip wharf-bridges ports").contains("8080"));
+        assert!(!translations().contains("8080"));
         let again = publish(&manager, wanted()).expect("publish again");
         assert_eq!(again.endpoints[0].address, first.endpoints[0].address);
     });
@@ -183,7 +192,7 @@ fn a_taken_port_is_refused_and_free_after_release() {
 
 #[test]
 fn a_port_of_another_program_is_refused() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let _listener = TcpListener::bind("0.0.0.0:8080").expect("listen");
         let refused = publish(&manager, vec![port(Protocol::Tcp, None, 8080, 80)]).unwrap_err();
@@ -196,7 +205,7 @@ fn a_port_of_another_program_is_refused() {
 
 #[test]
 fn published_ports_survive_the_daemon() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let first = open();
         let sandbox = publish(&first, vec![port(Protocol::Tcp, None, 8080, 80)]).expect("publish");
         serve(&sandbox.netns, "0.0.0.0:80");
@@ -204,8 +213,7 @@ fn published_ports_survive_the_daemon() {
         drop(first);
         assert!(ask("127.0.0.1:8080").is_ok(), "while no daemon runs");
         let second =
-            NetworkManager::open(NetworkConfig::default(), records, sandbox.endpoints.clone())
-                .expect("open again");
+            NetworkManager::open(config(), records, sandbox.endpoints.clone()).expect("open again");
         assert!(ask("127.0.0.1:8080").is_ok(), "under the next daemon");
         assert!(publish(&second, vec![port(Protocol::Tcp, None, 8080, 80)]).is_err());
         second.release(&sandbox.endpoints[0]);
@@ -215,7 +223,7 @@ fn published_ports_survive_the_daemon() {
 
 #[test]
 fn two_hundred_ports_are_one_transaction() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let ports = (0..200)
             .map(|n| port(Protocol::Tcp, None, 9000 + n, 1000 + n))
@@ -239,6 +247,10 @@ fn two_hundred_ports_are_one_transaction() {
             .expect("read");
         assert_eq!(answer, "here");
         manager.release(&sandbox.endpoints[0]);
-        assert!(!run("nft list map ip wharf-bridges ports").contains("elements"));
+        let left = translations();
+        assert!(
+            !left.contains("elements") && !left.contains("DNAT"),
+            "{left}"
+        );
     });
 }

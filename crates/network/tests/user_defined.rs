@@ -7,13 +7,11 @@ mod rig;
 
 use std::time::Duration;
 
-use rig::{ask, ask_within, inside, neighbour, on_a_host, run, serve};
-use wharf_network::{
-    EndpointRequest, IpamRecord, NetworkConfig, NetworkManager, NewNetwork, SubnetRecord,
-};
+use rig::{ask, ask_within, config, inside, neighbour, on_each_backend, rules, run, serve};
+use wharf_network::{EndpointRequest, IpamRecord, NetworkManager, NewNetwork, SubnetRecord};
 
 fn open() -> NetworkManager {
-    NetworkManager::open(NetworkConfig::default(), Vec::new(), Vec::new()).expect("open networks")
+    NetworkManager::open(config(), Vec::new(), Vec::new()).expect("open networks")
 }
 
 fn named(name: &str) -> NewNetwork {
@@ -47,7 +45,7 @@ fn request(network: &str) -> EndpointRequest {
 
 #[test]
 fn a_network_has_a_bridge_and_a_subnet_of_its_own() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let network = manager.create(named("front")).expect("create");
         assert_eq!(
@@ -69,7 +67,7 @@ fn a_network_has_a_bridge_and_a_subnet_of_its_own() {
 
 #[test]
 fn networks_cannot_reach_each_other() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         manager.create(named("front")).expect("create");
         let front = manager.attach("c1", &[request("front")]).expect("attach");
@@ -95,7 +93,7 @@ fn networks_cannot_reach_each_other() {
 
 #[test]
 fn an_internal_network_has_no_way_out() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         manager
             .create(NewNetwork {
@@ -119,7 +117,7 @@ fn an_internal_network_has_no_way_out() {
 
 #[test]
 fn fixed_addresses_are_for_chosen_subnets() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         manager
             .create(with_subnet("chosen", "10.7.0.0/24"))
@@ -144,7 +142,7 @@ fn fixed_addresses_are_for_chosen_subnets() {
             (
                 "given",
                 "172.18.0.9",
-                "user specified IP address is supported only when connecting to networks with user configured subnets",
+                "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets",
             ),
         ] {
             let error = manager
@@ -157,9 +155,9 @@ fn fixed_addresses_are_for_chosen_subnets() {
 
 #[test]
 fn a_removed_network_leaves_nothing() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
-        let before = (run("ip -br link"), run("nft list table ip wharf-bridges"));
+        let before = (run("ip -br link"), rules());
         let network = manager.create(named("front")).expect("create");
         let sandbox = manager.attach("c1", &[request("front")]).expect("attach");
         let refused = manager.remove("front").expect_err("in use").to_string();
@@ -174,7 +172,7 @@ fn a_removed_network_leaves_nothing() {
         drop(sandbox);
         let links = run("ip -br link");
         assert!(!links.contains(&network.id[..12]), "{links}");
-        assert_eq!(run("nft list table ip wharf-bridges"), before.1);
+        assert_eq!(rules(), before.1);
         assert!(manager.network("front").is_err());
         assert_eq!(
             manager.remove("bridge").expect_err("refused").to_string(),
@@ -185,7 +183,7 @@ fn a_removed_network_leaves_nothing() {
 
 #[test]
 fn networks_survive_the_daemon() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let first = open();
         let network = first
             .create(with_subnet("front", "10.7.0.0/24"))
@@ -193,8 +191,8 @@ fn networks_survive_the_daemon() {
         let records = first.networks();
         drop(first);
         run(&format!("ip link del br-{}", &network.id[..12]));
-        let second = NetworkManager::open(NetworkConfig::default(), records.clone(), Vec::new())
-            .expect("open again");
+        let second =
+            NetworkManager::open(config(), records.clone(), Vec::new()).expect("open again");
         assert_eq!(second.networks(), records);
         let sandbox = second.attach("c1", &[request("front")]).expect("attach");
         assert_eq!(sandbox.endpoints[0].address, Some([10, 7, 0, 2].into()));
@@ -203,7 +201,7 @@ fn networks_survive_the_daemon() {
 
 #[test]
 fn lookup_is_by_name_id_and_prefix() {
-    on_a_host(|| {
+    on_each_backend(|| {
         let manager = open();
         let network = manager.create(named("front")).expect("create");
         for reference in ["front", &network.id, &network.id[..12]] {

@@ -38,6 +38,29 @@ impl Nftables {
         })
     }
 
+    /// Takes the tables of an earlier daemon away.
+    pub(crate) fn remove() {
+        let families = Families { v4: true, v6: true };
+        let Ok(mut nftables) = Nftables::open(families) else {
+            return;
+        };
+        for family in [Family::Ipv4, Family::Ipv6] {
+            if let Err(error) = nftables.send(&plan::removal(family)) {
+                tracing::debug!(%error, "no nftables rules to remove");
+            }
+        }
+    }
+
+    /// Whether the `filter` table of iptables, in its nftables variant, has a chain of that name.
+    pub(crate) fn has_iptables_chain(name: &str) -> bool {
+        let Ok(mut connection) = Connection::open_netfilter() else {
+            return false;
+        };
+        connection
+            .exchange(&mut encode::look_up_chain(Family::Ipv4, "filter", name))
+            .is_ok()
+    }
+
     fn send(&mut self, commands: &[Command]) -> Result<(), NetlinkError> {
         if commands.is_empty() {
             return Ok(());
@@ -47,6 +70,26 @@ impl Nftables {
         let last_command = batch.len() - 2;
         self.connection
             .exchange_acknowledged_at(&mut batch, last_command)
+    }
+}
+
+impl Nftables {
+    /// A `FORWARD` chain of iptables that drops cannot be overruled from our table; where there is one, it learns of our bridges.
+    /// `all`: no other bridges are ours.
+    fn allow_forwarding(&self, changes: &[Change], all: bool) {
+        if !Nftables::has_iptables_chain("FORWARD") {
+            return;
+        }
+        let bridges: Vec<String> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::AddNetwork(network) => Some(network.bridge.clone()),
+                _ => None,
+            })
+            .collect();
+        if let Err(error) = super::iptables::allow_forwarding(&bridges, all) {
+            tracing::warn!(%error, "the host's FORWARD chain may drop traffic of containers");
+        }
     }
 }
 
@@ -61,10 +104,36 @@ impl Firewall for Nftables {
             });
         }
         commands.extend(plan::changes(changes, &self.families));
-        Ok(self.send(&commands)?)
+        self.send(&commands)?;
+        self.allow_forwarding(changes, true);
+        Ok(())
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), NetworkError> {
-        Ok(self.send(&plan::changes(changes, &self.families))?)
+        self.send(&plan::changes(changes, &self.families))?;
+        if changes
+            .iter()
+            .any(|change| matches!(change, Change::AddNetwork(_)))
+        {
+            self.allow_forwarding(changes, false);
+        }
+        Ok(())
+    }
+
+    fn is_intact(&mut self, _: &[Change]) -> bool {
+        let connection = &mut self.connection;
+        let own = self.families.iter().all(|family| {
+            let mut question = encode::look_up_chain(*family, command::TABLE, "forward");
+            connection.exchange(&mut question).is_ok()
+        });
+        own && (!Nftables::has_iptables_chain("FORWARD") || super::iptables::allows_forwarding())
+    }
+
+    fn sender(&self) -> Option<u32> {
+        self.connection.port()
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[command::TABLE, "filter"]
     }
 }

@@ -4,14 +4,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoVlan, IpVlanFlags, IpVlanMode, LinkAttribute,
-    LinkInfo, LinkMessage, MacVlanMode,
+    InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoVeth, InfoVlan, IpVlanFlags, IpVlanMode,
+    LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
 };
 use rustix::io::Errno;
 
 use super::bridge::kind;
-use super::message::{CREATE, link_by_name, set_up};
+use super::message::{CREATE, change_link, link_by_name, set_up};
 use crate::error::NetworkError;
+use crate::name::random_veth;
 use crate::netlink::{Batch, Connection, NetlinkError};
 
 /// What kind of child.
@@ -61,6 +62,26 @@ impl ParentPlan {
                 Some(link.header.index),
             )
         };
+        match self.create(host, info, base) {
+            // A kernel without dummies has pairs: one end is as good, with the other as its carrier.
+            Err(error) if error.is(Errno::OPNOTSUPP) && self.is_dummy => self.create_pair(host)?,
+            Err(error) if error.is(Errno::OPNOTSUPP) => {
+                return Err(NetworkError::NotImplemented(format!(
+                    "making the VLAN {}: this kernel has no VLANs (CONFIG_VLAN_8021Q), which",
+                    self.name
+                )));
+            }
+            other => other?,
+        }
+        Ok(true)
+    }
+
+    fn create(
+        &self,
+        host: &mut Connection,
+        info: Vec<LinkInfo>,
+        base: Option<u32>,
+    ) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         set_up(&mut message);
         message.attributes = vec![
@@ -74,8 +95,23 @@ impl ParentPlan {
             CREATE,
             RouteNetlinkMessage::NewLink(message),
         );
-        host.exchange(&mut batch)?;
-        Ok(true)
+        host.exchange(&mut batch)
+    }
+
+    fn create_pair(&self, host: &mut Connection) -> Result<(), NetlinkError> {
+        let peer_name = random_veth();
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![LinkAttribute::IfName(peer_name.clone())];
+        let info = vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ];
+        self.create(host, info, None)?;
+        let index = link_by_name(host, &peer_name)?.map_or(0, |link| link.header.index);
+        let mut batch = Batch::new();
+        let step = format!("bring up {peer_name}");
+        batch.push_route(step, 0, change_link(index, Vec::new(), true));
+        host.exchange(&mut batch)
     }
 
     /// Whether the name is that of a VLAN of another interface, which may be made and removed with its network.
@@ -171,9 +207,13 @@ impl ChildPlan {
     }
 }
 
-/// Whether an interface is of a kind that is made for networks.
-pub(crate) fn is_vlan_or_dummy(link: &LinkMessage) -> bool {
-    matches!(kind(link), Some(InfoKind::Vlan | InfoKind::Dummy))
+/// Whether an interface is of a kind that is made as a parent.
+pub(crate) fn is_made_kind(link: &LinkMessage, is_dummy: bool) -> bool {
+    match kind(link) {
+        Some(InfoKind::Vlan) => !is_dummy,
+        Some(InfoKind::Dummy | InfoKind::Veth) => is_dummy,
+        _ => false,
+    }
 }
 
 fn invalid(text: String) -> NetworkError {

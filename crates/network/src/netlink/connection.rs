@@ -44,6 +44,32 @@ impl Connection {
         })
     }
 
+    /// Has notifications of a multicast group sent to this socket.
+    pub(crate) fn join_group(&mut self, group: u32) -> io::Result<()> {
+        // A socket without a number of its own is left out of notifications (`do_one_broadcast` in the kernel).
+        self.socket.bind_auto()?;
+        self.socket.add_membership(group)
+    }
+
+    /// The number under which the kernel knows this socket, and with which it marks changes made through it.
+    pub(crate) fn port(&self) -> Option<u32> {
+        let mut address = netlink_sys::SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address).ok()?;
+        Some(address.port_number())
+    }
+
+    /// One datagram of notifications that has come.
+    pub(crate) fn receive_notifications(&self) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; RECEIVE_BUFFER];
+        let (_, length) = rustix::net::recv(self.borrow(), &mut buffer[..], RecvFlags::DONTWAIT)?;
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.borrow()
+    }
+
     /// Makes room for large batches (CAP_NET_ADMIN lifts the system limit).
     pub(crate) fn grow_buffers(&self, bytes: usize) -> io::Result<()> {
         let socket = self.borrow();

@@ -1,10 +1,16 @@
 //! A host of its own for each test: a thread in a fresh network namespace, so that nothing leaves it.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::time::Duration;
+
+use wharf_network::{FirewallBackend, NetworkConfig};
 
 /// Long enough for a busy machine; only failing tests wait it out.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -25,6 +31,42 @@ pub fn on_a_host(test: impl FnOnce() + Send) {
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+thread_local! {
+    static BACKEND: Cell<FirewallBackend> = const { Cell::new(FirewallBackend::Auto) };
+}
+
+/// Runs `test` on a host of its own for each firewall back end.
+pub fn on_each_backend(test: impl Fn() + Send + Sync) {
+    for backend in [FirewallBackend::Nftables, FirewallBackend::Iptables] {
+        on_a_host(|| {
+            BACKEND.set(backend);
+            test();
+        });
+    }
+}
+
+/// Whether the test runs with nftables.
+pub fn is_nftables() -> bool {
+    BACKEND.get() == FirewallBackend::Nftables
+}
+
+/// All IPv4 rules, without counters.
+pub fn rules() -> String {
+    if is_nftables() {
+        run("nft --stateless list table ip wharf-bridges")
+    } else {
+        run("iptables -S") + &run("iptables -t nat -S") + &run("iptables -t raw -S")
+    }
+}
+
+/// The defaults, with the back end of the test.
+pub fn config() -> NetworkConfig {
+    NetworkConfig {
+        firewall_backend: BACKEND.get(),
+        ..NetworkConfig::default()
+    }
 }
 
 /// Runs `body` on a thread inside `netns`.

@@ -72,7 +72,9 @@ fn open_groups(object: Map<String, Value>) -> Map<String, Value> {
             opt.key == key
                 && matches!(
                     opt.kind,
-                    Kind::Map | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Object
+                    Kind::Map
+                        | Kind::Maps
+                        | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Object
                 )
         });
         match value {

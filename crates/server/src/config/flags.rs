@@ -88,7 +88,7 @@ fn arg(opt: &Opt) -> Arg {
             .action(ArgAction::Set)
             .overrides_with(opt.flag)
             .allow_hyphen_values(true),
-        Kind::List | Kind::Map | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Pools => {
+        Kind::List | Kind::Map | Kind::Maps | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Pools => {
             arg.action(ArgAction::Append).allow_hyphen_values(true)
         }
     }
@@ -103,6 +103,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Size => "bytes",
         Kind::List => "list",
         Kind::Map | Kind::Switches => "map",
+        Kind::Maps => "mapmap",
         Kind::Runtimes => "runtime",
         Kind::Ulimits => "ulimit",
         Kind::Pools => "pool-options",
@@ -140,6 +141,7 @@ fn value_of(opt: &Opt, matches: &ArgMatches) -> Result<Option<Value>, ConfigErro
         Kind::Text | Kind::Size | Kind::Object => json!(last),
         Kind::List => json!(texts),
         Kind::Map => Value::Object(pairs(opt, &texts, |v| Some(json!(v)))?),
+        Kind::Maps => Value::Object(maps(opt, &texts)?),
         Kind::Switches => Value::Object(pairs(opt, &texts, |v| Some(Value::Bool(is_true(v))))?),
         Kind::Runtimes => Value::Object(pairs(opt, &texts, |path| Some(json!({"path": path})))?),
         Kind::Ulimits => Value::Object(ulimits(opt, &texts)?),
@@ -178,6 +180,24 @@ fn pairs(
             parse(opt, text, pair, "not of the form key=value")
         })
         .collect()
+}
+
+/// `bridge=com.docker.network.driver.mtu=1400` and its like, grouped by the first word.
+fn maps(opt: &Opt, texts: &[&str]) -> Result<Map<String, Value>, ConfigError> {
+    let mut groups = Map::new();
+    for text in texts {
+        let parts = text
+            .split_once('=')
+            .and_then(|(name, rest)| Some((name, rest.split_once('=')?)));
+        let (name, (key, value)) = parse(opt, text, parts, "not of the form name=key=value")?;
+        let group = groups
+            .entry(name)
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(group) = group {
+            group.insert(key.to_owned(), json!(value));
+        }
+    }
+    Ok(groups)
 }
 
 fn ulimits(opt: &Opt, texts: &[&str]) -> Result<Map<String, Value>, ConfigError> {

@@ -32,6 +32,8 @@ pub enum Kind {
     List,
     /// `key=value`, may be repeated.
     Map,
+    /// `name=key=value`, may be repeated; in the file `name: {key: value}`.
+    Maps,
     /// `name=true`, may be repeated.
     Switches,
     /// `name=path`, may be repeated; in the file `name: {"path": …, "runtimeArgs": […]}`.
@@ -55,7 +57,7 @@ pub enum Support {
     No,
 }
 
-use Kind::{List, Map, Number, Object, Pools, Runtimes, Size, Switch, Switches, Text, Ulimits};
+use Kind::{List, Map, Maps, Number, Object, Pools, Runtimes, Size, Switch, Switches, Text, Ulimits};
 use Support::{Moot, No, Yes};
 
 /// All options, in the order of `--help`.
@@ -71,7 +73,7 @@ pub const OPTIONS: &[Opt] = &[
         "allow-direct-routing",
         "allow-direct-routing",
         Switch,
-        Moot,
+        Yes,
         "Allow remote access to published ports on container IP addresses",
     ),
     opt(
@@ -92,7 +94,7 @@ pub const OPTIONS: &[Opt] = &[
         "bip6",
         "bip6",
         Text,
-        No,
+        Yes,
         "IPv6 address for the default bridge",
     ),
     short(
@@ -187,14 +189,14 @@ pub const OPTIONS: &[Opt] = &[
         "default-gateway",
         "default-gateway",
         Text,
-        No,
+        Yes,
         "Default gateway IPv4 address for the default bridge network",
     ),
     opt(
         "default-gateway-v6",
         "default-gateway-v6",
         Text,
-        No,
+        Yes,
         "Default gateway IPv6 address for the default bridge network",
     ),
     opt(
@@ -207,8 +209,8 @@ pub const OPTIONS: &[Opt] = &[
     opt(
         "default-network-opt",
         "default-network-opts",
-        Map,
-        No,
+        Maps,
+        Yes,
         "Default network options",
     ),
     opt(
@@ -280,7 +282,7 @@ pub const OPTIONS: &[Opt] = &[
         "firewall-backend",
         "firewall-backend",
         Text,
-        Moot,
+        Yes,
         "Firewall backend to use, iptables or nftables",
     ),
     opt(
@@ -294,7 +296,7 @@ pub const OPTIONS: &[Opt] = &[
         "fixed-cidr-v6",
         "fixed-cidr-v6",
         Text,
-        No,
+        Yes,
         "IPv6 subnet for the default bridge network",
     ),
     short(
@@ -372,7 +374,7 @@ pub const OPTIONS: &[Opt] = &[
         "ip-forward-no-drop",
         "ip-forward-no-drop",
         Switch,
-        Moot,
+        Yes,
         "Do not set the filter-FORWARD policy to DROP when enabling IP forwarding",
     ),
     opt(
@@ -386,7 +388,7 @@ pub const OPTIONS: &[Opt] = &[
         "ip6tables",
         "ip6tables",
         Switch,
-        Moot,
+        Yes,
         "Enable addition of ip6tables rules",
     ),
     opt(
@@ -400,7 +402,7 @@ pub const OPTIONS: &[Opt] = &[
         "ipv6",
         "ipv6",
         Switch,
-        No,
+        Yes,
         "Enable IPv6 networking for the default bridge network",
     ),
     opt(

@@ -39,6 +39,16 @@ pub struct Settings {
     pub tlskey: Option<PathBuf>,
 
     pub bip: String,
+    pub bip6: String,
+    pub ipv6: bool,
+    pub fixed_cidr_v6: String,
+    pub default_gateway: String,
+    pub default_gateway_v6: String,
+    pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
+    pub firewall_backend: String,
+    pub allow_direct_routing: bool,
+    pub ip_forward_no_drop: bool,
+    pub ip6tables: bool,
     pub bridge: String,
     pub fixed_cidr: String,
     pub mtu: i64,
@@ -138,6 +148,16 @@ impl Default for Settings {
             tlscert: None,
             tlskey: None,
             bip: String::new(),
+            bip6: String::new(),
+            ipv6: false,
+            fixed_cidr_v6: String::new(),
+            default_gateway: String::new(),
+            default_gateway_v6: String::new(),
+            default_network_opts: BTreeMap::new(),
+            firewall_backend: String::new(),
+            allow_direct_routing: false,
+            ip_forward_no_drop: false,
+            ip6tables: true,
             bridge: String::new(),
             fixed_cidr: String::new(),
             mtu: 0,
@@ -208,6 +228,12 @@ impl Settings {
         one_of("log format", &self.log_format, &["text", "json"])
             .map_err(|_| format!("invalid log format: {}", self.log_format))?;
         self.validate_runtimes()?;
+        one_of(
+            "firewall backend",
+            &self.firewall_backend,
+            &["", "auto", "iptables", "nftables"],
+        )
+        .map_err(|_| format!("invalid firewall-backend {:?}", self.firewall_backend))?;
         one_of(
             "ipc mode",
             &self.default_ipc_mode,

@@ -22,6 +22,22 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     );
     let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     config.network.bip = text(&settings.bip);
+    config.network.bip6 = text(&settings.bip6);
+    config.network.ipv6 = settings.ipv6;
+    config.network.fixed_cidr_v6 = text(&settings.fixed_cidr_v6);
+    config.network.default_gateway = text(&settings.default_gateway);
+    config.network.default_gateway_v6 = text(&settings.default_gateway_v6);
+    config
+        .network
+        .default_network_opts
+        .clone_from(&settings.default_network_opts);
+    config.network.firewall_backend = match settings.firewall_backend.as_str() {
+        "iptables" => FirewallBackend::Iptables,
+        "nftables" => FirewallBackend::Nftables,
+        _ => FirewallBackend::Auto,
+    };
+    config.network.allow_direct_routing = settings.allow_direct_routing;
+    config.network.ip_forward_no_drop = settings.ip_forward_no_drop;
     config.network.bridge = text(&settings.bridge);
     config.network.fixed_cidr = text(&settings.fixed_cidr);
     config.network.host_address = settings.ip.parse().ok();
@@ -33,6 +49,8 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     config.network.no_ip_masq = !settings.ip_masq;
     config.network.no_ip_forward = !settings.ip_forward;
     config.network.no_firewall = !settings.iptables;
+    // As in dockerd, `--iptables=false` speaks for both.
+    config.network.no_firewall6 = !settings.ip6tables || !settings.iptables;
     config.network.default_address_pools = settings
         .default_address_pools
         .iter()

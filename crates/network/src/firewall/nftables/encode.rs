@@ -16,6 +16,7 @@ const FAMILY_NONE: u8 = 0;
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
 const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
@@ -59,6 +60,18 @@ pub(super) fn transaction(commands: &[Command]) -> Batch {
         0,
         &general_header(FAMILY_NONE, SUBSYSTEM),
     );
+    batch
+}
+
+/// A question for one chain; answered with `ENOENT` where there is none.
+pub(super) fn look_up_chain(family: Family, table: &str, name: &str) -> Batch {
+    let mut attributes = Attributes::new();
+    attributes.text(1, table).text(3, name);
+    let mut body = general_header(family.number(), 0).to_vec();
+    body.extend(attributes.into_bytes());
+    let mut batch = Batch::new();
+    let step = format!("look up chain {name} of table {table}");
+    batch.push_raw(step, SUBSYSTEM << 8 | GET_CHAIN, 0, &body);
     batch
 }
 

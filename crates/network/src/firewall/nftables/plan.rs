@@ -17,7 +17,6 @@ use super::statement::Statement;
 use crate::firewall::{Change, FamilyRules, NetworkRules, PortRule};
 use crate::option::GatewayMode;
 
-const BRIDGES: &str = "bridges";
 const FORWARD_IN: &str = "forward-in";
 const FORWARD_OUT: &str = "forward-out";
 const SOURCE_NAT_OUT: &str = "source-nat-out";
@@ -71,7 +70,6 @@ fn sets(family: Family) -> Vec<Set> {
         interval: name == DIRECT,
     };
     vec![
-        set(BRIDGES, interface(), None),
         set(FORWARD_IN, interface(), verdict()),
         set(FORWARD_OUT, interface(), verdict()),
         set(SOURCE_NAT_OUT, interface(), verdict()),
@@ -83,15 +81,19 @@ fn sets(family: Family) -> Vec<Set> {
     ]
 }
 
-/// Before connection tracking, when addresses are still those on the wire: containers never reach the host's loopback, and nobody
-/// but the host and the bridge itself reaches container addresses directly.
+/// Before connection tracking, when addresses are still those on the wire: nobody but the host reaches its loopback, where ports may
+/// be published that would be translated before the kernel refuses such packets, and nobody but the host and the bridge itself
+/// reaches container addresses directly.
 fn raw_chain(family: Family) -> [Action; 3] {
     [
         base_chain("raw-prerouting", "filter", HookPoint::Prerouting, RAW),
         rule(
             "raw-prerouting",
             vec![
-                Statement::InInterfaceIn(BRIDGES),
+                Statement::InInterface {
+                    equal: false,
+                    name: "lo".into(),
+                },
                 Statement::Destination(loopback(family)),
                 Statement::Counter,
                 Statement::Drop,
@@ -229,16 +231,11 @@ fn network_elements(
         (map, element)
     };
     let subnet = Key::Range(family.subnet.network(), family.subnet.broadcast());
-    let member = Element {
-        key: interface(),
-        value: None,
-    };
     let direct = Element {
         key: subnet,
         value: jump(DIRECT),
     };
     [
-        (BRIDGES, member),
         by_interface(FORWARD_IN),
         by_interface(FORWARD_OUT),
         by_interface(SOURCE_NAT_OUT),
@@ -263,6 +260,13 @@ fn forward_in(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement
         ],
         vec![in_interface(network, true), Statement::Counter, between],
     ];
+    if !network.icc && !network.internal {
+        // What is published is for neighbours too, at the host's addresses.
+        rules.insert(
+            1,
+            vec![Statement::Dnatted, Statement::Counter, Statement::Accept],
+        );
+    }
     if !network.internal {
         rules.extend(from_outside(network, family));
     }
@@ -522,7 +526,6 @@ mod tests {
                 "add rule source-nat-in-br7 ct status dnat ip saddr 127.0.0.0/8 counter masquerade",
                 "add chain direct-br7",
                 r#"add rule direct-br7 iifname != "br7" ip daddr != 10.7.0.1 counter drop"#,
-                r#"add element bridges { "br7" }"#,
                 r#"add element forward-in { "br7" : jump forward-in-br7 }"#,
                 r#"add element forward-out { "br7" : jump forward-out-br7 }"#,
                 r#"add element source-nat-out { "br7" : jump source-nat-out-br7 }"#,

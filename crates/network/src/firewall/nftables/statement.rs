@@ -20,8 +20,6 @@ pub(super) enum Statement {
         equal: bool,
         name: String,
     },
-    /// The incoming interface is in a set.
-    InInterfaceIn(&'static str),
     Source(IpNet),
     Destination(IpNet),
     DestinationIsNot(IpAddr),
@@ -91,10 +89,6 @@ impl Statement {
             Statement::OutInterface { equal, name } => {
                 meta(rule, META_OIFNAME, REGISTER);
                 compare(rule, *equal, &interface_name(name));
-            }
-            Statement::InInterfaceIn(set) => {
-                meta(rule, META_IIFNAME, REGISTER);
-                lookup(rule, set, None);
             }
             Statement::Source(net) => in_net(rule, source_offset(family), *net),
             Statement::Destination(net) => in_net(rule, destination_offset(family), *net),
@@ -313,7 +307,6 @@ impl fmt::Display for Statement {
             Statement::OutInterface { equal, name } => {
                 write!(f, "oifname {}\"{name}\"", sign(equal))
             }
-            Statement::InInterfaceIn(set) => write!(f, "iifname @{set}"),
             Statement::Source(net) => {
                 write!(f, "{} saddr {net}", Family::of(net.addr()).name())
             }
