@@ -81,11 +81,21 @@ pub(crate) enum Change {
     RemovePort(PortRule),
 }
 
-/// The address families that are ours to guard (`--iptables`, `--ip6tables`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Some of the two address families: those that are ours to guard (`--iptables`, `--ip6tables`), those that something is true of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Families {
     pub(crate) v4: bool,
     pub(crate) v6: bool,
+}
+
+impl Families {
+    /// Those of either.
+    pub(crate) fn or(self, other: Families) -> Families {
+        Families {
+            v4: self.v4 || other.v4,
+            v6: self.v6 || other.v6,
+        }
+    }
 }
 
 /// A firewall program of the host.
@@ -99,6 +109,12 @@ pub(crate) trait Firewall: fmt::Debug + Send {
 
     /// Whether everything in `changes` is still true, after somebody else changed rules.
     fn is_intact(&mut self, changes: &[Change]) -> bool;
+
+    /// Drops what the host forwards between interfaces that are none of ours, of families that it did not forward until now. Docker
+    /// does so with iptables; with nftables that stays the administrator's decision.
+    fn drop_forwarded(&mut self, _: Families) -> Result<(), NetworkError> {
+        Ok(())
+    }
 
     /// Netlink port number that its changes come from, where it is one.
     fn sender(&self) -> Option<u32> {

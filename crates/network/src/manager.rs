@@ -53,7 +53,7 @@ impl NetworkManager {
         let mut host = Connection::open_route().step(|| "open a netlink socket".into())?;
         let (bare, with_pairs) = (NamespacePool::bare()?, NamespacePool::with_pairs()?);
         let mut networks = Networks::plan(&config, known, &mut host)?;
-        networks.ensure_bridges(&config, &mut host)?;
+        let opened = networks.ensure_bridges(&config, &mut host)?;
         let netd = config.netd.as_ref().map(|netd| {
             let starter = client::starter(netd.program.clone());
             Netd::open(netd.socket.clone(), starter)
@@ -68,7 +68,10 @@ impl NetworkManager {
         };
         let firewall = if families.v4 || families.v6 {
             let changes = networks.firewall_changes();
-            let firewall = firewall::open(config.firewall_backend, families, &changes)?;
+            let mut firewall = firewall::open(config.firewall_backend, families, &changes)?;
+            if !config.ip_forward_no_drop {
+                firewall.drop_forwarded(opened)?;
+            }
             Some(Arc::new(Mutex::new(firewall)))
         } else {
             None
@@ -224,8 +227,10 @@ impl NetworkManager {
             bridge.index = bridge.plan.ensure(&mut host)?;
             !existing
         };
-        let added = enable_forwarding(&self.config, record)
-            .and_then(|()| self.apply(&[Change::AddNetwork(bridge.rules.clone())]));
+        let added = enable_forwarding(&self.config, record).and_then(|opened| {
+            self.apply(&[Change::AddNetwork(bridge.rules.clone())])?;
+            self.drop_forwarded(opened)
+        });
         let Err(error) = added else { return Ok(()) };
         if made {
             let removed = delete_link(&mut self.host.lock(), &bridge.plan.name, bridge.index);
@@ -251,6 +256,15 @@ impl NetworkManager {
             return Err(error);
         }
         Ok(record)
+    }
+
+    fn drop_forwarded(&self, opened: Families) -> Result<(), NetworkError> {
+        match &self.firewall {
+            Some(firewall) if !self.config.ip_forward_no_drop => {
+                firewall.lock().drop_forwarded(opened)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remove_bridge(&self, bridge: &Bridge) -> Result<(), NetworkError> {

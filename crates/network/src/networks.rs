@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::bridge::{Bridge, is_interface_name};
 use crate::driver::{Attachment, Driver, Interface};
 use crate::error::NetworkError;
-use crate::firewall::{Change, PortRule};
+use crate::firewall::{Change, Families, PortRule};
 use crate::host;
 use crate::ipam::{SubnetSource, default_sources, local_source};
 use crate::link::{read_bridge, routes};
@@ -105,7 +105,8 @@ impl Networks {
         &mut self,
         config: &NetworkConfig,
         host: &mut Connection,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<Families, NetworkError> {
+        let mut opened = Families::default();
         for network in &mut self.list {
             let is_default = network.record.is_predefined();
             let Some(bridge) = network.bridge_mut() else {
@@ -115,10 +116,11 @@ impl Networks {
             if is_default && !predefined::is_user_managed(config) {
                 host::refuse_router_advertisements(&bridge.plan.name)?;
             }
-            enable_forwarding(config, &network.record)?;
+            let now = enable_forwarding(config, &network.record)?;
+            opened = opened.or(now);
         }
         self.ensure_parents(host);
-        Ok(())
+        Ok(opened)
     }
 
     /// Makes parents of macvlan and ipvlan networks that are ours to make. One that can't be made now keeps only its own
@@ -515,21 +517,20 @@ fn first_unused(prefix: &str, used: &[String]) -> String {
         .expect("fewer interfaces than numbers")
 }
 
-/// Lets the host forward what a bridge network needs.
+/// Lets the host forward what a bridge network needs. Says of which families it did not before.
 pub(crate) fn enable_forwarding(
     config: &NetworkConfig,
     record: &NetworkRecord,
-) -> Result<(), NetworkError> {
-    if config.no_ip_forward {
-        return Ok(());
+) -> Result<Families, NetworkError> {
+    let on = !config.no_ip_forward;
+    let opened = Families {
+        v4: on && record.enable_ipv4 && host::enable_ip_forward()?,
+        v6: on && record.enable_ipv6 && host::enable_ip6_forward()?,
+    };
+    if opened.v4 || opened.v6 {
+        tracing::info!(?opened, "enabled forwarding on the host");
     }
-    if record.enable_ipv4 && host::enable_ip_forward()? {
-        tracing::info!("enabled IPv4 forwarding on the host");
-    }
-    if record.enable_ipv6 && host::enable_ip6_forward()? {
-        tracing::info!("enabled IPv6 forwarding on the host");
-    }
-    Ok(())
+    Ok(opened)
 }
 
 fn bare_endpoint(record: &NetworkRecord) -> Endpoint {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,19 @@ pub enum FirewallBackend {
     Iptables,
     /// nftables over netlink.
     Nftables,
+}
+
+impl FromStr for FirewallBackend {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<FirewallBackend, ()> {
+        match text {
+            "" | "auto" => Ok(FirewallBackend::Auto),
+            "iptables" => Ok(FirewallBackend::Iptables),
+            "nftables" => Ok(FirewallBackend::Nftables),
+            _ => Err(()),
+        }
+    }
 }
 
 /// A network, as stored and as inspected.

@@ -63,6 +63,15 @@ impl Firewall for Iptables {
         })
     }
 
+    fn drop_forwarded(&mut self, families: Families) -> Result<(), NetworkError> {
+        for (on, family) in [(families.v4, Family::Ipv4), (families.v6, Family::Ipv6)] {
+            if on && self.families.contains(&family) {
+                program::restore(family, "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n")?;
+            }
+        }
+        Ok(())
+    }
+
     fn tables(&self) -> &'static [&'static str] {
         &["filter", "nat", "raw"]
     }

@@ -74,7 +74,10 @@ fn open_groups(object: Map<String, Value>) -> Map<String, Value> {
                     opt.kind,
                     Kind::Map
                         | Kind::Maps
-                        | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Object
+                        | Kind::Runtimes
+                        | Kind::Switches
+                        | Kind::Ulimits
+                        | Kind::Object
                 )
         });
         match value {

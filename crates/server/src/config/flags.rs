@@ -88,9 +88,13 @@ fn arg(opt: &Opt) -> Arg {
             .action(ArgAction::Set)
             .overrides_with(opt.flag)
             .allow_hyphen_values(true),
-        Kind::List | Kind::Map | Kind::Maps | Kind::Runtimes | Kind::Switches | Kind::Ulimits | Kind::Pools => {
-            arg.action(ArgAction::Append).allow_hyphen_values(true)
-        }
+        Kind::List
+        | Kind::Map
+        | Kind::Maps
+        | Kind::Runtimes
+        | Kind::Switches
+        | Kind::Ulimits
+        | Kind::Pools => arg.action(ArgAction::Append).allow_hyphen_values(true),
     }
 }
 

@@ -57,7 +57,9 @@ pub enum Support {
     No,
 }
 
-use Kind::{List, Map, Maps, Number, Object, Pools, Runtimes, Size, Switch, Switches, Text, Ulimits};
+use Kind::{
+    List, Map, Maps, Number, Object, Pools, Runtimes, Size, Switch, Switches, Text, Ulimits,
+};
 use Support::{Moot, No, Yes};
 
 /// All options, in the order of `--help`.

@@ -31,11 +31,8 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
         .network
         .default_network_opts
         .clone_from(&settings.default_network_opts);
-    config.network.firewall_backend = match settings.firewall_backend.as_str() {
-        "iptables" => FirewallBackend::Iptables,
-        "nftables" => FirewallBackend::Nftables,
-        _ => FirewallBackend::Auto,
-    };
+    // Checked with the settings.
+    config.network.firewall_backend = settings.firewall_backend.parse().unwrap_or_default();
     config.network.allow_direct_routing = settings.allow_direct_routing;
     config.network.ip_forward_no_drop = settings.ip_forward_no_drop;
     config.network.bridge = text(&settings.bridge);
@@ -49,7 +46,7 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     config.network.no_ip_masq = !settings.ip_masq;
     config.network.no_ip_forward = !settings.ip_forward;
     config.network.no_firewall = !settings.iptables;
-    // As in dockerd, `--iptables=false` speaks for both.
+    // Who has the firewall left alone means both families.
     config.network.no_firewall6 = !settings.ip6tables || !settings.iptables;
     config.network.default_address_pools = settings
         .default_address_pools
