@@ -5,10 +5,13 @@
 #![allow(missing_docs)]
 
 mod attach;
+mod attacks;
 mod bad_input;
+mod confinement;
 mod debian;
 mod dns;
 mod drivers;
+mod enforcement;
 mod errors;
 mod events;
 mod exec;

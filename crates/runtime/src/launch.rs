@@ -23,6 +23,7 @@ mod exec;
 mod init;
 mod masks;
 pub(crate) mod mounts;
+mod proc_guard;
 mod program;
 mod reaper;
 mod report;

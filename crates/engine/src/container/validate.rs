@@ -99,7 +99,8 @@ pub fn host_config(host: &mut HostConfig, can: &Abilities) -> Result<Vec<String>
         mounts::check_target(destination).map_err(Error::invalid)?;
     }
     modes(host)?;
-    security(host, can)?;
+    warnings.extend(security(host, can)?);
+    storage_options(host)?;
     if host.network_mode == "host"
         && host
             .port_bindings
@@ -210,28 +211,34 @@ fn modes(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn security(host: &HostConfig, can: &Abilities) -> Result<()> {
+/// Security options (moby `parseSecurityOpt`). Labels and profiles of security modules that are not active have no effect, as
+/// under Docker, but the client is told.
+fn security(host: &HostConfig, can: &Abilities) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
     for option in host.security_opt.iter().flatten() {
-        let (key, value) = option
-            .split_once('=')
-            .or_else(|| option.split_once(':'))
-            .unwrap_or((option.as_str(), ""));
+        if matches!(
+            option.as_str(),
+            "no-new-privileges" | "writable-cgroups" | "disable"
+        ) {
+            continue;
+        }
+        let pair = option.split_once('=').or_else(|| option.split_once(':'));
+        let Some((key, value)) = pair else {
+            return Err(Error::invalid(format!(
+                "invalid --security-opt 1: {option:?}"
+            )));
+        };
         match key {
-            "no-new-privileges" | "writable-cgroups"
-                if matches!(value, "" | "true" | "false" | "1" | "0") => {}
-            "seccomp" | "disable" | "systempaths" => {}
-            "label" if value == "disable" => {}
-            "label" => {
-                return Err(Error::invalid(
-                    "SELinux is not supported on this host: label options cannot be used",
-                ));
-            }
-            "apparmor" if value == "unconfined" || can.apparmor => {}
-            "apparmor" => {
-                return Err(Error::invalid(format!(
-                    "AppArmor is not supported on this host: profile {value:?} cannot be used"
-                )));
-            }
+            "no-new-privileges" | "writable-cgroups" if parse_bool(value).is_some() => {}
+            "seccomp" => {}
+            "label" if value == "disable" || can.selinux => {}
+            "label" => warnings.push(format!(
+                "SELinux is not enabled: label {value:?} has no effect"
+            )),
+            "apparmor" if matches!(value, "" | "unconfined") || can.apparmor => {}
+            "apparmor" => warnings.push(format!(
+                "AppArmor is not enabled: profile {value:?} has no effect"
+            )),
             _ => {
                 return Err(Error::invalid(format!(
                     "invalid --security-opt 2: {option:?}"
@@ -239,7 +246,27 @@ fn security(host: &HostConfig, can: &Abilities) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(warnings)
+}
+
+/// Go's `strconv.ParseBool`.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// No layer can have a size limit here: that takes project quotas (moby `overlay2`).
+fn storage_options(host: &HostConfig) -> Result<()> {
+    match host.storage_opt.keys().next() {
+        None => Ok(()),
+        Some(key) if key.eq_ignore_ascii_case("size") => Err(Error::invalid(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        )),
+        Some(key) => Err(Error::invalid(format!("Unknown option {key}"))),
+    }
 }
 
 #[cfg(test)]
@@ -293,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             refused(|host| host.security_opt = Some(vec!["nope".into()])),
-            "invalid --security-opt 2: \"nope\""
+            "invalid --security-opt 1: \"nope\""
         );
         assert_eq!(
             refused(|host| {

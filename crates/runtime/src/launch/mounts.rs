@@ -14,7 +14,7 @@ use wharf_sys::mount::{MountAttr, mount_setattr};
 
 use super::root::{Root, file_type};
 use super::rootfs::clone_flags;
-use super::{LaunchError, errno_text};
+use super::{LaunchError, errno_text, proc_guard};
 use crate::plan::{
     AttrChange, CgroupV1Entry, MountSource, MountStep, Propagation, PropagationKind, attr,
 };
@@ -151,6 +151,7 @@ fn mount_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> StepResult<()> {
         root.ensure_file(&step.target)
     };
     let target = target.what("create mount point")?;
+    proc_guard::check(&step.target, &target, tree).what("mount")?;
     // A plain bind keeps what its source has; only what is asked for is added.
     let clear = if step.attrs.set & attr::ATIME != 0 {
         attr::ATIME
@@ -203,6 +204,8 @@ fn mount_filesystem(
         Some(dir) => dir,
         None => root.ensure_dir(&step.target).what("create mount point")?,
     };
+    // Nothing is mounted yet, but no new file system but procfs itself may be there.
+    proc_guard::check(&step.target, &target, &target).what("mount")?;
     mount_new(step, fstype, source, &all, &target)
 }
 

@@ -6,6 +6,7 @@ use wharf_runtime::plan::SeccompPolicy;
 use crate::EngineConfig;
 
 use crate::apparmor::DEFAULT_PROFILE;
+use crate::container::validate::parse_bool;
 
 /// The last value of an option given as `key=value` or `key:value`.
 fn option<'a>(host: &'a HostConfig, key: &str) -> Option<&'a str> {
@@ -19,7 +20,7 @@ fn option<'a>(host: &'a HostConfig, key: &str) -> Option<&'a str> {
 }
 
 fn switch(host: &HostConfig, key: &str) -> Option<bool> {
-    option(host, key).map(|value| matches!(value, "" | "true" | "1"))
+    option(host, key).map(|value| value.is_empty() || parse_bool(value) == Some(true))
 }
 
 /// Where the system call filter comes from (moby `WithSeccomp`). Clients send the profile's text, not its path.
