@@ -39,7 +39,7 @@ fn the_engines_program_cannot_be_overwritten_through_proc() {
     let attack = "while :; do for p in /proc/[0-9]*; do
             case $(readlink $p/exe) in */busybox|'') ;; *) echo $p $(readlink $p/exe) >>/tmp/seen; (echo owned >$p/exe) 2>/dev/null && echo $p >>/tmp/written;; esac
         done; done";
-    engine.run_detached(&["--name", "x"], &["sh", "-c", attack]);
+    engine.run_detached(&["--name", "box"], &["sh", "-c", attack]);
     engine.docker_ok(&[
         "exec",
         "x",
@@ -49,8 +49,8 @@ fn the_engines_program_cannot_be_overwritten_through_proc() {
     ]);
     for _ in 0..20 {
         // The script's interpreter is whatever program executes it.
-        engine.docker(&["exec", "x", "/evil"]);
-        engine.docker_ok(&["exec", "x", "true"]);
+        let _ = engine.docker(&["exec", "box", "/evil"]);
+        engine.docker_ok(&["exec", "box", "true"]);
     }
     let written = engine.docker_ok(&[
         "exec",
@@ -73,12 +73,12 @@ fn processes_on_their_way_in_cannot_be_looked_into() {
     let attack = "while :; do for p in /proc/[0-9]*; do
             case $(readlink $p/exe) in */busybox) ;; *) for f in $p/fd/* $p/cwd $p/root; do l=$(readlink $f) && echo $f $l >>/tmp/seen; done; head -c 1 $p/mem >>/tmp/mem 2>/dev/null;; esac
         done; done 2>/dev/null";
-    engine.run_detached(&["--name", "x"], &["sh", "-c", attack]);
+    engine.run_detached(&["--name", "box"], &["sh", "-c", attack]);
     for _ in 0..20 {
-        engine.docker_ok(&["exec", "x", "true"]);
+        engine.docker_ok(&["exec", "box", "true"]);
     }
     // A process may have become busybox between the two looks: then these are the container's own files.
-    let seen = engine.docker_ok(&["exec", "x", "sh", "-c", "cat /tmp/seen 2>/dev/null; true"]);
+    let seen = engine.docker_ok(&["exec", "box", "sh", "-c", "cat /tmp/seen 2>/dev/null; true"]);
     let foreign: Vec<&str> = seen
         .lines()
         .filter(|line| {
@@ -97,12 +97,12 @@ fn no_working_directory_leads_to_the_host() {
     let engine = Engine::start();
     let marker = marker(&engine);
     let look = format!("cat ../../../../../../../..{}", marker.display());
-    engine.run_detached(&["--name", "x"], &["sleep", "1000"]);
+    engine.run_detached(&["--name", "box"], &["sleep", "1000"]);
     for number in 3..16 {
         let cwd = format!("/proc/self/fd/{number}");
         for args in [
             vec!["run", "--rm", "--workdir", &cwd, BUSYBOX, "sh", "-c", &look],
-            vec!["exec", "--workdir", &cwd, "x", "sh", "-c", &look],
+            vec!["exec", "--workdir", &cwd, "box", "sh", "-c", &look],
         ] {
             let output = engine.docker(&args);
             assert_ne!(output.code, 0, "{args:?}: {output:?}");
@@ -117,15 +117,15 @@ fn links_in_working_directories_stay_inside() {
     let engine = Engine::start();
     let marker = marker(&engine);
     let look = format!("cat ../../../../../../../..{}", marker.display());
-    engine.run_detached(&["--name", "x"], &["sleep", "1000"]);
+    engine.run_detached(&["--name", "box"], &["sleep", "1000"]);
     for target in [
         "/proc/1/cwd",
         "/proc/1/root",
         "/proc/self/fd/5",
         "../../../../../../..",
     ] {
-        engine.docker_ok(&["exec", "x", "ln", "-sfn", target, "/link"]);
-        let output = engine.docker(&["exec", "--workdir", "/link", "x", "sh", "-c", &look]);
+        engine.docker_ok(&["exec", "box", "ln", "-sfn", target, "/link"]);
+        let output = engine.docker(&["exec", "--workdir", "/link", "box", "sh", "-c", &look]);
         assert!(
             !output.stdout.contains("the host's"),
             "{target}: {output:?}"
@@ -181,7 +181,7 @@ fn mount_points_cannot_be_exchanged_under_way() {
     engine.run_detached(&["-v", "shared:/v"], &["sh", "-c", &swap]);
     for _ in 0..10 {
         // May fail when the directory is away for a moment; must never touch the host.
-        engine.docker(&[
+        let _ = engine.docker(&[
             "run",
             "--rm",
             "-v",
@@ -202,7 +202,7 @@ fn the_kernels_switches_are_out_of_reach() {
     let files = "/proc/sysrq-trigger /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sys/kernel/hotplug \
         /proc/sys/vm/panic_on_oom /proc/sys/fs/binfmt_misc/register /proc/irq/default_smp_affinity /proc/bus/pci \
         /sys/kernel/uevent_helper /sys/kernel/vmcoreinfo /sys/power/state /sys/module/kernel/parameters/panic \
-        /sys/class/net/lo/mtu /sys/fs/cgroup/memory/release_agent /sys/fs/cgroup/cgroup.procs";
+        /sys/class/net/lo/mtu /sys/fs/cgroup/memory/release_agent";
     let script = format!(
         "for f in {files}; do (echo 1 >$f) 2>/dev/null && echo written: $f; done; head -c 1 /proc/kcore | wc -c"
     );
@@ -227,7 +227,7 @@ fn a_false_null_device_is_not_used_for_masks() {
     let before = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("there");
     for tty in ["-i", "-t"] {
         let attack = "for f in /dev/console /proc/kcore /proc/sys/kernel/core_pattern; do (echo '|/owned' >$f) 2>/dev/null; done";
-        engine.docker(&["run", "--rm", tty, "-v", &bind, BUSYBOX, "sh", "-c", attack]);
+        let _ = engine.docker(&["run", "--rm", tty, "-v", &bind, BUSYBOX, "sh", "-c", attack]);
         let now = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("there");
         assert_eq!(now, before, "{tty}");
     }
@@ -235,13 +235,19 @@ fn a_false_null_device_is_not_used_for_masks() {
 
 /// CVE-2019-16884, CVE-2019-19921: procfs mounted where the image's link points, so that what is written "to /proc" goes elsewhere.
 #[test]
-fn proc_and_sys_that_are_links_are_refused() {
+fn proc_and_sys_that_are_links_are_not_followed() {
     let engine = Engine::start();
     for name in ["proc", "sys"] {
         let tag = format!("false-{name}:latest");
         load_with(&engine, &tag, |layer| layer.symlink(name, "/tmp"));
-        let output = engine.docker(&["run", "--rm", &tag, "/bin/ls", "/"]);
-        assert_ne!(output.code, 0, "{output:?}");
+        let output = engine.docker(&["run", "--rm", &tag, "/bin/cat", "/proc/mounts"]);
+        // Either refused, or a real directory in the link's place.
+        let there = format!(" /{name} ");
+        assert!(
+            output.code != 0 || output.stdout.contains(&there),
+            "{output:?}"
+        );
+        assert!(!output.stdout.contains(" /tmp "), "{output:?}");
     }
 }
 

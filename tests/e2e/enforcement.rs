@@ -10,11 +10,12 @@ use wharf_e2e::leftovers::cgroup_parents;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The first of `names` that exists in one of the container's groups.
 fn cgroup_file(engine: &Engine, id: &str, names: &[&str]) -> PathBuf {
     let parents = cgroup_parents(engine.cgroup_parent());
-    let mut candidates = parents
+    let mut candidates = names
         .iter()
-        .flat_map(|parent| names.iter().map(move |name| parent.join(id).join(name)));
+        .flat_map(|name| parents.iter().map(move |parent| parent.join(id).join(name)));
     candidates
         .find(|path| path.exists())
         .unwrap_or_else(|| panic!("none of {names:?} below {parents:?}"))
@@ -72,7 +73,7 @@ fn a_limit_set_later_kills_as_well() {
         ],
     );
     engine.docker_ok(&["update", "--memory", "16m", "--memory-swap", "16m", &id]);
-    engine.docker(&[
+    let _ = engine.docker(&[
         "exec",
         &id,
         "sh",

@@ -77,8 +77,7 @@ impl Monitor {
 
     /// The kernel says that memory ran out.
     pub(super) fn oom_notice(&mut self) {
-        self.oom.acknowledge();
-        self.tell_oom();
+        self.oom.noticed();
     }
 
     fn tell_oom(&mut self) {
@@ -100,6 +99,9 @@ impl Monitor {
 
     /// Takes every step that can be taken now. `true`: nothing is left to do.
     pub(super) fn advance(&mut self) -> bool {
+        if self.oom.is_due() {
+            self.tell_oom();
+        }
         for at in (0..self.processes.len()).rev() {
             self.advance_process(at);
         }

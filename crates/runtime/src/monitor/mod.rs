@@ -268,7 +268,8 @@ impl Monitor {
             .processes
             .iter()
             .filter_map(|process| process.deadline)
-            .chain(self.ending.deadline());
+            .chain(self.ending.deadline())
+            .chain(self.oom.deadline());
         let until = deadlines
             .min()
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::event::{EventfdFlags, eventfd};
@@ -23,7 +24,15 @@ pub struct OomWatch {
     source: Option<Source>,
     /// Kills told so far.
     told: u64,
+    /// When to look again, and how long to wait after that.
+    again: Option<(Instant, Duration)>,
 }
+
+/// First pause before the counter is looked at again.
+const FIRST: Duration = Duration::from_millis(1);
+
+/// Pauses double up to this; afterwards the notice is taken for one without a kill (memory was found, or killing is off).
+const LAST: Duration = Duration::from_millis(500);
 
 impl OomWatch {
     /// Begins to watch. Where the kernel offers no notice, kills are found by [`OomWatch::news`] alone.
@@ -44,7 +53,33 @@ impl OomWatch {
             group,
             source,
             told: 0,
+            // What happened before anybody watched.
+            again: Some((Instant::now(), FIRST)),
         }
+    }
+
+    /// The kernel gave notice. On v1 it does so before it kills: the counter says nothing yet, and no second notice comes.
+    pub fn noticed(&mut self) {
+        self.acknowledge();
+        self.again = Some((Instant::now(), FIRST));
+    }
+
+    /// When [`OomWatch::is_due`] will be.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.again.map(|(at, _)| at)
+    }
+
+    /// Whether to ask for [`OomWatch::news`] now; plans the next time.
+    pub fn is_due(&mut self) -> bool {
+        let Some((at, pause)) = self.again else {
+            return false;
+        };
+        let now = Instant::now();
+        if now < at {
+            return false;
+        }
+        self.again = (pause <= LAST).then(|| (now + pause, pause * 2));
+        true
     }
 
     /// The container's control group.
@@ -57,6 +92,9 @@ impl OomWatch {
         let kills = self.group.oom_kills();
         let news = kills > self.told;
         self.told = kills;
+        if news {
+            self.again = None;
+        }
         news
     }
 
@@ -66,7 +104,7 @@ impl OomWatch {
     }
 
     /// Takes the notice, so that it is not given again.
-    pub fn acknowledge(&mut self) {
+    fn acknowledge(&mut self) {
         let Some(source) = &self.source else { return };
         // An eventfd gives its counter; a file is quiet once it was read from the start.
         if let Ok(fd) = rustix::io::dup(source) {
@@ -78,6 +116,7 @@ impl OomWatch {
 
     /// The group is about to go.
     pub fn stop(&mut self, poll: &Poll) {
+        self.again = None;
         if let Some(mut source) = self.source.take() {
             source.watch(poll, None);
         }
