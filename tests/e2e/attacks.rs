@@ -42,7 +42,7 @@ fn the_engines_program_cannot_be_overwritten_through_proc() {
     engine.run_detached(&["--name", "box"], &["sh", "-c", attack]);
     engine.docker_ok(&[
         "exec",
-        "x",
+        "box",
         "sh",
         "-c",
         "echo '#!/proc/self/exe' >/evil; chmod +x /evil",
@@ -54,7 +54,7 @@ fn the_engines_program_cannot_be_overwritten_through_proc() {
     }
     let written = engine.docker_ok(&[
         "exec",
-        "x",
+        "box",
         "sh",
         "-c",
         "cat /tmp/written 2>/dev/null; true",
@@ -146,7 +146,7 @@ fn mount_points_that_are_links_stay_inside() {
             .symlink("relative", &up)
     });
     for link in ["/absolute", "/relative"] {
-        let volume = format!("v:{link}/made");
+        let volume = format!("vol:{link}/made");
         let file = format!("/etc/hostname:{link}/file");
         let out = engine.docker_ok(&[
             "run",

@@ -1,60 +1,62 @@
-//! `guest`: the launch tests in a small virtual machine with Debian's stock kernel: cgroup v2 with all controllers and a
-//! kernel older than overlay's `lowerdir+`, whatever the build machine has. Software emulation, about twenty seconds.
+//! `guest`: the launch tests, and an engine with its containers, in a small virtual machine with Debian's stock kernel: cgroup v2 with
+//! all controllers, AppArmor, and a kernel older than overlay's `lowerdir+`, whatever the build machine has. Software emulation, about
+//! a minute.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::packages;
-use crate::run::{cargo, output, run, target_dir};
+use crate::run::{cargo, images_dir, output, run, target_dir};
+use crate::{images, packages, test};
 
-const APPLETS: [&str; 10] = [
-    "sh",
-    "mount",
-    "mkdir",
-    "cat",
-    "cp",
-    "insmod",
-    "poweroff",
-    "switch_root",
-    "sync",
-    "tr",
+/// Modules in the order in which they are loaded: overlay for layers, a block device to be throttled.
+const MODULES: [&str; 3] = [
+    "fs/overlayfs/overlay.ko",
+    "fs/configfs/configfs.ko",
+    "drivers/block/null_blk/null_blk.ko",
+];
+
+/// What AppArmor's parser needs to be run.
+const PARSER: [&str; 3] = [
+    "/sbin/apparmor_parser",
+    "/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib64/ld-linux-x86-64.so.2",
 ];
 
 /// The kernel starts in a file system that cannot be left with `pivot_root`, so everything moves to a tmpfs first.
-const INIT: &str = "#!/bin/sh
+const INIT: &str = "#!/bin/busybox sh
+/bin/busybox --install -s /bin
 export PATH=/bin
-mount -t tmpfs -o size=900m root /new
-cp -a /bin /etc /launch /overlay.ko /main /new/
+mount -t tmpfs -o size=1500m root /new
+for f in /*; do case $f in /new) ;; *) cp -a $f /new/ ;; esac; done
 mkdir -p /new/proc /new/sys /new/dev /new/tmp
 exec switch_root /new /bin/sh /main
 ";
 
-/// Says how the tests ended in a line that [`guest`] looks for.
-const MAIN: &str = "export PATH=/bin RUST_BACKTRACE=0 CI=true
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-insmod /overlay.ko
-cat /proc/version
-/launch
-echo guest: exit code $?
-poweroff -f
-";
+/// What the tests do.
+const MAIN: &str = include_str!("../guest/main.sh");
 
 /// Builds the tests, boots them, and fails if they did.
 pub(crate) fn guest() -> Result<()> {
     packages::ensure(packages::IMAGES)?;
     packages::ensure(packages::GUEST)?;
-    let work = target_dir().join("guest");
+    images::ensure(&images_dir())?;
+    let program = match std::env::var_os("WHARF_BIN") {
+        Some(program) => program.into(),
+        None => test::build(test::TEST_PROFILE)?,
+    };
+    let programs = Programs {
+        tests: build_tests()?,
+        wharf: program,
+    };
     let kernel = find_kernel()?;
-    let initrd = pack(&work, &build_tests()?, &kernel)?;
+    let initrd = pack(&target_dir().join("guest"), &programs, &kernel)?;
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-m", "2048", "-smp", "2", "-nographic", "-no-reboot"])
+    qemu.args(["-m", "3072", "-smp", "2", "-nographic", "-no-reboot"])
+        .args(["-accel", "tcg,thread=multi"])
         .args(["-append", "console=ttyS0 quiet panic=1"])
         .arg("-kernel")
         .arg(format!("/boot/vmlinuz-{kernel}"))
@@ -103,22 +105,49 @@ fn build_tests() -> Result<PathBuf> {
         .context("cargo names the test program")
 }
 
-/// An initial file system: busybox, the tests, the one module they need.
-fn pack(work: &Path, tests: &Path, kernel: &str) -> Result<PathBuf> {
+/// What is run in the guest.
+struct Programs {
+    tests: PathBuf,
+    wharf: PathBuf,
+}
+
+/// An initial file system: busybox, the programs, an image, the modules and AppArmor's parser.
+fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
     let root = work.join("root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
-    for dir in ["bin", "etc", "new", "proc", "sys", "dev", "tmp"] {
+    for dir in [
+        "bin", "etc", "cdi", "modules", "new", "proc", "sys", "dev", "tmp",
+    ] {
         fs::create_dir_all(root.join(dir))?;
     }
-    fs::copy("/bin/busybox", root.join("bin/busybox"))?;
-    for applet in APPLETS {
-        symlink("busybox", root.join("bin").join(applet))?;
+    for (position, module) in MODULES.iter().enumerate() {
+        let from = Path::new("/lib/modules")
+            .join(kernel)
+            .join("kernel")
+            .join(module);
+        // What is built in has no file.
+        if from.exists() {
+            let name = from
+                .file_name()
+                .context("a module's name")?
+                .to_string_lossy();
+            fs::copy(&from, root.join(format!("modules/{position}-{name}")))?;
+        }
     }
-    let module = format!("/lib/modules/{kernel}/kernel/fs/overlayfs/overlay.ko");
-    fs::copy(&module, root.join("overlay.ko")).with_context(|| format!("copy {module}"))?;
-    fs::copy(tests, root.join("launch"))?;
+    for file in PARSER {
+        let to = root.join(file.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().context("a path with a directory")?)?;
+        fs::copy(file, &to).with_context(|| format!("copy {file}"))?;
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox"))?;
+    fs::copy(images_dir().join("busybox.tar"), root.join("busybox.tar"))?;
+    fs::copy(&programs.tests, root.join("launch"))?;
+    fs::copy(&programs.wharf, root.join("wharf"))?;
+    run(Command::new("strip")
+        .arg(root.join("wharf"))
+        .arg(root.join("launch")))?;
     fs::write(root.join("main"), MAIN)?;
     fs::write(root.join("init"), INIT)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;

@@ -17,7 +17,7 @@ usage: cargo xtask <verb>
   test [ARGS]    install what the tests need, build, make the images, run all tests (ARGS go to `cargo test`)
   images         make the test images in target/images
   bench [ARGS]   time Wharf, against a reference daemon if asked (`cargo xtask bench --help`)
-  guest          the launch tests under Debian's stock kernel with cgroup v2, in a virtual machine
+  guest          launch tests and an engine under Debian's stock kernel with cgroup v2 and AppArmor, in a virtual machine
   lint           formatting, clippy and documentation";
 
 fn main() -> Result<()> {

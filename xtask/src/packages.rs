@@ -38,6 +38,8 @@ pub(crate) const TESTS: &[Need] = &[
 pub(crate) const GUEST: &[Need] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),
+    ("strip", "binutils"),
+    ("/sbin/apparmor_parser", "apparmor"),
     (
         "/usr/share/doc/linux-image-cloud-amd64",
         "linux-image-cloud-amd64",

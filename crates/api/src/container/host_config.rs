@@ -119,6 +119,12 @@ pub struct WharfOptions {
     /// What happens when health checks fail: `none` or empty, `kill`, `restart`, `stop`.
     #[serde(skip_serializing_if = "is_zero")]
     pub health_on_failure: String,
+    /// Control group files written outright (`memory.high`), on cgroup v2.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unified: BTreeMap<String, String>,
+    /// Most bytes of huge pages by their size as the kernel writes it (`2MB`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hugepage_limits: BTreeMap<String, u64>,
 }
 
 /// Log driver and its options.

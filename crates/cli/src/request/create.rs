@@ -183,6 +183,8 @@ fn host_config(
         init: matches.given("init").then(|| matches.on("init")),
         wharf: WharfOptions {
             health_on_failure: text("health-on-failure"),
+            unified: resources::pairs(matches.list("cgroup-conf")),
+            hugepage_limits: resources::numbers(matches.list("hugepage-limit"))?,
         },
         ..HostConfig::default()
     };

@@ -245,6 +245,12 @@ pub const SURROUNDINGS: &[Flag] = &[
         "Action when the container becomes unhealthy (\"kill\"|\"restart\"|\"stop\")",
     )
     .check(health::check_action),
+    list(
+        "cgroup-conf",
+        "Set a control group file of cgroup v2 (name=value)",
+    )
+    .check(resources::check_pair),
+    list("hugepage-limit", "Limit huge pages of a size (2MB=bytes)").check(resources::check_pair),
     duration(
         "health-interval",
         "Time between running the check (ms|s|m|h) (default 0s)",

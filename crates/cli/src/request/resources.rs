@@ -1,5 +1,8 @@
 //! Limits: memory, cpus, ulimits, restart policy.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
 use wharf_api::container::{HostConfig, RestartPolicy, Ulimit};
 
 use crate::flags::parse::Matches;
@@ -153,6 +156,34 @@ pub fn parse_restart(value: &str) -> Result<RestartPolicy, String> {
         name: name.to_owned(),
         maximum_retry_count,
     })
+}
+
+/// `name=value`
+pub fn check_pair(value: &str) -> Result<(), String> {
+    match value.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(()),
+        _ => Err(format!("invalid argument {value}, expected name=value")),
+    }
+}
+
+/// Pairs by name; a later one wins.
+pub fn pairs(values: &[String]) -> BTreeMap<String, String> {
+    let pairs = values.iter().filter_map(|value| value.split_once('='));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Pairs with whole numbers.
+///
+/// # Errors
+/// A value is none.
+pub fn numbers<T: FromStr>(values: &[String]) -> Result<BTreeMap<String, T>, String> {
+    let number = |(name, value): (String, String)| match value.parse() {
+        Ok(number) => Ok((name, number)),
+        Err(_) => Err(format!("{name}: {value} is not a number in range")),
+    };
+    pairs(values).into_iter().map(number).collect()
 }
 
 /// Fills in the limits that `run` and `update` have in common.

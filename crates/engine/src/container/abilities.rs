@@ -47,6 +47,8 @@ pub struct Abilities {
     pub memory_nodes: String,
     /// `BlkioWeight` and `BlkioWeightDevice`.
     pub io_weight: bool,
+    /// Limits of huge pages (extension).
+    pub hugetlb: bool,
     /// The four throttles of block devices.
     pub io_throttle: bool,
 }
@@ -95,6 +97,7 @@ fn v1(host: &HostFacts, general: Abilities) -> Abilities {
         memory_nodes: list("cpuset.mems"),
         // The root has the counters of BFQ only; every group below it has the weights too.
         io_weight: has("blkio", "blkio.weight") || has("blkio", "blkio.bfq.io_serviced"),
+        hugetlb: mount("hugetlb").is_some(),
         io_throttle: has("blkio", "blkio.throttle.read_bps_device"),
         ..general
     }
@@ -118,6 +121,7 @@ fn v2(host: &HostFacts, mount: &Path, general: Abilities) -> Abilities {
         cpu_list: list("cpuset.cpus.effective"),
         memory_nodes: list("cpuset.mems.effective"),
         io_weight: has("io"),
+        hugetlb: has("hugetlb"),
         io_throttle: has("io"),
         ..general
     }

@@ -18,6 +18,7 @@ pub fn validate(host: &mut HostConfig, can: &Abilities, update: bool) -> Result<
     cpu(host, can, &mut warnings)?;
     cpuset(host, can, &mut warnings)?;
     block_io(host, can, &mut warnings)?;
+    extensions(host, can)?;
     Ok(warnings.0)
 }
 
@@ -259,6 +260,29 @@ fn block_io(host: &mut HostConfig, can: &Abilities, warnings: &mut Warnings) -> 
             ));
             *list = Some(Vec::new());
         }
+    }
+    Ok(())
+}
+
+/// Limits under the key `Wharf`: refused where they cannot be honoured.
+fn extensions(host: &HostConfig, can: &Abilities) -> Result<()> {
+    let wharf = &host.wharf;
+    if !wharf.unified.is_empty() && !can.cgroup_v2 {
+        return Err(Error::invalid(
+            "control group files can be set by name with cgroup v2 only",
+        ));
+    }
+    let plain =
+        |name: &str| name.contains('.') && !name.contains('/') && !name.starts_with("cgroup.");
+    if let Some(name) = wharf.unified.keys().find(|name| !plain(name)) {
+        return Err(Error::invalid(format!(
+            "invalid control group file {name:?}, expected <controller>.<file>"
+        )));
+    }
+    if !wharf.hugepage_limits.is_empty() && !can.hugetlb {
+        return Err(Error::invalid(
+            "limits of huge pages need the hugetlb controller, which is not mounted",
+        ));
     }
     Ok(())
 }

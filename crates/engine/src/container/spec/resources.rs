@@ -2,9 +2,9 @@
 
 use wharf_api::container::{HostConfig, ThrottleDevice};
 use wharf_spec::runtime::{
-    LinuxBlockIo, LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxMemory, LinuxMemoryBuilder,
-    LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
-    LinuxWeightDevice, LinuxWeightDeviceBuilder,
+    LinuxBlockIo, LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxHugepageLimitBuilder,
+    LinuxMemory, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
+    LinuxThrottleDeviceBuilder, LinuxWeightDevice, LinuxWeightDeviceBuilder,
 };
 
 use super::devices;
@@ -26,6 +26,21 @@ pub fn fill(resources: &mut LinuxResources, host: &HostConfig) -> Result<()> {
             .build()
             .map_err(unbuildable)?;
         resources.set_pids(Some(pids));
+    }
+    let wharf = &host.wharf;
+    if !wharf.unified.is_empty() {
+        resources.set_unified(Some(wharf.unified.clone().into_iter().collect()));
+    }
+    let hugepages = wharf.hugepage_limits.iter().map(|(size, limit)| {
+        LinuxHugepageLimitBuilder::default()
+            .page_size(size.as_str())
+            .limit(i64::try_from(*limit).unwrap_or(i64::MAX))
+            .build()
+            .map_err(unbuildable)
+    });
+    let hugepages: Vec<_> = hugepages.collect::<Result<_>>()?;
+    if !hugepages.is_empty() {
+        resources.set_hugepage_limits(Some(hugepages));
     }
     Ok(())
 }
