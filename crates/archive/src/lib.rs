@@ -9,6 +9,7 @@
 pub mod compression;
 pub mod tar;
 
+pub mod copy;
 pub mod extract;
 pub mod pack;
 pub mod pieces;

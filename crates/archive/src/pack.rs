@@ -93,6 +93,35 @@ impl<'a> Packer<'a> {
         self.walk(level)
     }
 
+    /// Adds `name` of the directory `parent` alone, under the name `path`.
+    pub fn single(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> io::Result<()> {
+        let name = CString::new(name)?;
+        let device = rustix::fs::fstat(parent)?.st_dev;
+        match self.add(parent, device, &name, path.to_vec()) {
+            Err(error) if vanished(&error) => Ok(()),
+            added => added.map(drop),
+        }
+    }
+
+    /// Marks a path of the layers below as gone (OCI image-spec, layer, "Whiteouts").
+    pub fn removed(&mut self, path: &[u8]) -> io::Result<()> {
+        let entry = Entry {
+            path: whiteout(path),
+            link: Vec::new(),
+            kind: Kind::File,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: Time::default(),
+            atime: None,
+            device: (0, 0),
+            xattrs: Vec::new(),
+            sparse: None,
+        };
+        self.put_header(&entry)
+    }
+
     /// Writes an entry that is no file of the tree.
     pub fn put(&mut self, entry: &Entry, data: &[u8]) -> io::Result<()> {
         self.put_header(entry)?;
@@ -113,6 +142,10 @@ impl<'a> Packer<'a> {
                 levels.pop();
                 continue;
             };
+            // What `fuse-overlayfs` keeps beside overlay's marks; no file of an image has such a name.
+            if self.options.overlay && name.to_bytes().starts_with(b".wh.") {
+                continue;
+            }
             let path = join(&level.path, name.to_bytes());
             let found = self.add(level.dir.as_fd(), level.device, &name, path);
             match found {
@@ -286,12 +319,7 @@ impl<'a> Packer<'a> {
     }
 
     fn put_whiteout(&mut self, path: &[u8], stat: &Stat) -> io::Result<()> {
-        let split = path
-            .iter()
-            .rposition(|byte| *byte == b'/')
-            .map_or(0, |slash| slash + 1);
-        let (dir, name) = path.split_at(split);
-        self.put_mark([dir, b".wh.", name].concat(), stat)
+        self.put_mark(whiteout(path), stat)
     }
 
     /// An empty file whose name says something (OCI image-spec, layer, "Whiteouts").
@@ -328,6 +356,12 @@ impl<'a> Packer<'a> {
             sparse: None,
         }
     }
+}
+
+fn whiteout(path: &[u8]) -> Vec<u8> {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    let (dir, name) = path.split_at(slash.map_or(0, |slash| slash + 1));
+    [dir, b".wh.", name].concat()
 }
 
 /// Child of a path in the archive; a path that is empty or ends in a slash gets no other one.

@@ -13,6 +13,8 @@ mod resources;
 #[cfg(test)]
 mod tests;
 
+pub use mounts::SUBPATH;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -206,6 +208,8 @@ pub struct MountStep {
     pub target: String,
     /// What is mounted there.
     pub source: MountSource,
+    /// Only this part of it; links in it must not lead out of the source.
+    pub subpath: Option<String>,
     /// Attributes of the mount itself.
     pub attrs: AttrChange,
     /// Attributes of it and everything below (`rro`, …).

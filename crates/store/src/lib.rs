@@ -17,7 +17,9 @@
 #![forbid(unsafe_code)]
 
 mod blobs;
+pub mod changes;
 mod chunk;
+mod commit;
 mod db;
 pub mod drivers;
 mod error;
@@ -42,6 +44,7 @@ pub mod tree;
 mod unpack;
 
 pub use blobs::{KnownBlob, KnownManifest};
+pub use commit::Layered;
 pub use error::{ErrorKind, StoreError, UnpackText};
 pub use image::ImageRecord;
 pub use rw::ContainerLayer;

@@ -186,7 +186,7 @@ impl Store {
         self.state.lock().containers.keys().cloned().collect()
     }
 
-    fn with_container<T>(
+    pub(crate) fn with_container<T>(
         &self,
         id: &str,
         get: impl FnOnce(&State, &ContainerLayer) -> T,

@@ -56,3 +56,10 @@ pub struct PathStat {
     #[serde(rename = "linkTarget")]
     pub link_target: String,
 }
+
+/// `POST /commit`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CommitResponse {
+    pub id: String,
+}

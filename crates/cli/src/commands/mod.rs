@@ -10,6 +10,7 @@ pub mod listing;
 pub mod network;
 pub mod system;
 pub mod volume;
+pub mod volume_extras;
 
 pub use crate::flags::spec::{Arity, Command, Flag, int, list, switch, text};
 

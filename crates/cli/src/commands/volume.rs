@@ -5,7 +5,7 @@ use wharf_api::volume::{Volume, VolumeCreateRequest, VolumeListResponse, VolumeP
 
 use super::container::prune::reclaimed_text;
 use super::listing::{self, Listing, Row};
-use super::{Arity, Command, filter, inspect, list, switch, text};
+use super::{Arity, Command, filter, inspect, list, switch, text, volume_extras as extras};
 use crate::client::request::Request;
 use crate::failure::Failure;
 use crate::flags::parse::Matches;
@@ -64,6 +64,51 @@ pub const COMMANDS: &[Command] = &[
         flags: &[&[switch("force", "Force the removal of one or more volumes").short('f')]],
         stops_at_first_argument: false,
         run: rm,
+    },
+    Command {
+        paths: &["volume rename"],
+        usage: "VOLUME NEW_NAME",
+        about: "Rename a volume that no container uses (not in Docker)",
+        arity: Arity::Exactly(2),
+        flags: &[],
+        stops_at_first_argument: false,
+        run: extras::rename,
+    },
+    Command {
+        paths: &["volume clone"],
+        usage: "VOLUME NEW_VOLUME",
+        about: "Copy a volume into a new one (not in Docker)",
+        arity: Arity::Exactly(2),
+        flags: &[],
+        stops_at_first_argument: false,
+        run: extras::clone,
+    },
+    Command {
+        paths: &["volume snapshot"],
+        usage: "VOLUME [NEW_VOLUME]",
+        about: "Clone a volume under a name made of the time (not in Docker)",
+        arity: Arity::Between(1, 2),
+        flags: &[],
+        stops_at_first_argument: false,
+        run: extras::snapshot,
+    },
+    Command {
+        paths: &["volume export"],
+        usage: "[OPTIONS] VOLUME",
+        about: "Export a volume's files as a tar archive (not in Docker)",
+        arity: Arity::Exactly(1),
+        flags: &[&[text("output", "Write to a file, instead of STDOUT").short('o')]],
+        stops_at_first_argument: false,
+        run: extras::export,
+    },
+    Command {
+        paths: &["volume import"],
+        usage: "VOLUME [FILE|-]",
+        about: "Unpack a tar archive into a volume (not in Docker)",
+        arity: Arity::Between(1, 2),
+        flags: &[],
+        stops_at_first_argument: false,
+        run: extras::import,
     },
     Command {
         paths: &["volume prune"],

@@ -1,7 +1,6 @@
 //! Creating a container: check, merge, name, mount, store. All or nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use wharf_api::container::{Config, CreateRequest, CreateResponse, HostConfig};
@@ -15,6 +14,7 @@ use super::root_view::RootView;
 use super::spec::capabilities;
 use super::storage;
 use super::{Container, image_config, log_plan, mounts, network, normalise, validate};
+use crate::volumes::NewVolume;
 use crate::volumes::copy_up::copy_up;
 use crate::{Engine, Error, Result, clock, ids};
 
@@ -215,6 +215,11 @@ impl Engine {
     fn make_volumes(&self, record: &Record, wanted: mounts::Wanted) -> Result<Vec<MountRecord>> {
         let mut made = Vec::with_capacity(wanted.len());
         for (_, mut mount) in wanted {
+            if mount.kind == "image" {
+                let image = self.find_image(&mount.name)?.0;
+                mount.image_layer = format!("{}-mount-{}", record.id, made.len());
+                self.store.create_rw(&mount.image_layer, &image)?;
+            }
             if mount.kind == "volume" && mount.source.is_empty() {
                 let spec = record
                     .host_config
@@ -229,13 +234,16 @@ impl Engine {
                     .map(|driver| driver.options)
                     .unwrap_or_default();
                 let labels = (!options.labels.is_empty()).then_some(options.labels);
-                let (volume, new) =
-                    self.volumes
-                        .create(&mount.name, &mount.driver, driver_options, labels)?;
+                let (volume, new) = self.volumes.create(NewVolume {
+                    name: mount.name.clone(),
+                    driver: self.driver_of(&mount),
+                    options: driver_options,
+                    labels,
+                })?;
                 mount.anonymous = volume.is_anonymous() && mount.name.is_empty();
                 mount.name.clone_from(&volume.name);
-                mount.driver = crate::volumes::DRIVER.into();
-                mount.source = self.volumes.data(&volume.name).display().to_string();
+                mount.driver.clone_from(&volume.driver);
+                mount.source = self.volumes.mountpoint(&volume);
                 if mount.mode.is_empty() && !mount.anonymous {
                     mount.mode = "z".into();
                 }
@@ -249,11 +257,19 @@ impl Engine {
         Ok(made)
     }
 
+    /// A volume that exists keeps its driver unless another one is asked for.
+    fn driver_of(&self, mount: &MountRecord) -> String {
+        match self.volumes.get(&mount.name) {
+            Some(known) if mount.driver.is_empty() => known.driver,
+            _ => mount.driver.clone(),
+        }
+    }
+
     /// Lets new volumes take over what the image has at their destinations.
     fn populate(&self, id: &str, mounts: &[MountRecord]) -> Result<()> {
         let takers: Vec<&MountRecord> = mounts
             .iter()
-            .filter(|mount| mount.kind == "volume" && !mount.no_copy)
+            .filter(|mount| mount.kind == "volume" && !mount.no_copy && mount.subpath.is_empty())
             .collect();
         if takers.is_empty() {
             return Ok(());
@@ -261,7 +277,10 @@ impl Engine {
         let failed = |error| Error::caused("failed to populate volume", error);
         let root = RootView::read_only(&self.store.rootfs(id)?).map_err(failed)?;
         for mount in takers {
-            copy_up(&root, &mount.destination, Path::new(&mount.source)).map_err(failed)?;
+            let data = self.volumes.access(&mount.name, id)?;
+            let copied = copy_up(&root, &mount.destination, &data).map_err(failed);
+            self.release_volume(&mount.name, id);
+            copied?;
         }
         Ok(())
     }
@@ -271,6 +290,13 @@ impl Engine {
         self.containers.release(name);
         if let Err(error) = self.store.remove_rw(id) {
             tracing::warn!(container = id, %error, "left-over read-write layer of a failed create");
+        }
+        for layer in self.store.rw_containers() {
+            if layer.starts_with(id)
+                && let Err(error) = self.store.remove_rw(&layer)
+            {
+                tracing::warn!(layer, %error, "left-over layer of a failed create");
+            }
         }
         let directory = self.config.container_dir(id);
         match std::fs::remove_dir_all(&directory) {

@@ -107,6 +107,7 @@ impl Engine {
             tracing::warn!(container = container.id, %error, "root not released");
         }
         self.tell_mounts("unmount", &record);
+        self.release_volumes(&record);
         let lasted = lasted(before.started_ns, status.exited_at_ns);
         let manually_restarted = container.is_manually_restarted();
         let ended = Ended {

@@ -17,6 +17,7 @@ use wharf_runtime::launch::LaunchError;
 use wharf_runtime::plan::{AttrChange, MountSource, MountStep, Propagation, PropagationKind};
 use wharf_runtime::view;
 use wharf_spec::rootfs::RootfsMount;
+use wharf_store::Store;
 
 use super::files::Files;
 use super::record::{MountRecord, Record};
@@ -33,8 +34,15 @@ type Job = Box<dyn FnOnce(&Root) + Send>;
 pub struct FileSystem {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// A container that does not run must not be started while its layer is mounted here.
-    _stopped: Option<OwnedMutexGuard<()>>,
+    stopped: Option<Stopped>,
+}
+
+/// A container that does not run must not be started while its layer is mounted here.
+#[derive(Debug)]
+struct Stopped {
+    store: Arc<Store>,
+    id: String,
+    _guard: OwnedMutexGuard<()>,
 }
 
 impl Engine {
@@ -58,7 +66,23 @@ impl Engine {
         let engine = engine.ok_or_else(|| Error::internal("the daemon is shutting down"))?;
         let steps = crate::blocking(move || engine.stopped_mounts(&mounts)).await?;
         let host = self.host.clone();
-        FileSystem::start(Some(guard), move || enter_stopped(&rootfs, &steps, &host)).await
+        let stopped = Stopped {
+            store: self.store.clone(),
+            id: container.id.clone(),
+            _guard: guard,
+        };
+        let entered =
+            FileSystem::start(Some(stopped), move || enter_stopped(&rootfs, &steps, &host)).await;
+        // Mounted there or not, the volumes are no longer needed where the host sees them.
+        let engine = self.handle();
+        crate::blocking(move || {
+            if let Some(engine) = engine {
+                engine.release_volumes(&record);
+            }
+            Ok(())
+        })
+        .await?;
+        entered
     }
 
     /// Volumes, binds and the engine's own files. What a container keeps in memory is gone when it does not run.
@@ -70,7 +94,10 @@ impl Engine {
             ("/etc/hosts", files.hosts),
         ];
         let mounts = self.ready_mounts(record)?;
-        let shown = mounts.iter().filter(|mount| mount.kind != "tmpfs");
+        // What a container has of an image is seen while it runs.
+        let shown = mounts
+            .iter()
+            .filter(|mount| matches!(mount.kind.as_str(), "bind" | "volume"));
         let mut steps: Vec<MountStep> = shown.map(step).collect();
         for (target, path) in own {
             let taken = mounts.iter().any(|mount| mount.destination == target);
@@ -92,12 +119,12 @@ fn enter_stopped(
 }
 
 fn step(mount: &MountRecord) -> MountStep {
-    bind(
-        &mount.destination,
-        PathBuf::from(&mount.source),
-        !mount.rw,
-        !mount.non_recursive,
-    )
+    let source = PathBuf::from(&mount.source);
+    let subpath = (!mount.subpath.is_empty()).then(|| mount.subpath.clone());
+    MountStep {
+        subpath,
+        ..bind(&mount.destination, source, !mount.rw, !mount.non_recursive)
+    }
 }
 
 fn bind(target: &str, path: PathBuf, read_only: bool, recursive: bool) -> MountStep {
@@ -108,6 +135,7 @@ fn bind(target: &str, path: PathBuf, read_only: bool, recursive: bool) -> MountS
     MountStep {
         target: target.to_owned(),
         source: MountSource::Bind { path, recursive },
+        subpath: None,
         attrs: AttrChange::default(),
         recursive_attrs: attrs,
         propagation: Some(Propagation {
@@ -130,7 +158,7 @@ fn namespace_of(live: &Live) -> Option<OwnedFd> {
 impl FileSystem {
     /// `enter` runs in the new thread.
     async fn start(
-        stopped: Option<OwnedMutexGuard<()>>,
+        stopped: Option<Stopped>,
         enter: impl FnOnce() -> Result<OwnedFd, LaunchError> + Send + 'static,
     ) -> Result<FileSystem> {
         crate::blocking(move || {
@@ -156,7 +184,7 @@ impl FileSystem {
             let fs = FileSystem {
                 jobs: Some(jobs),
                 thread: Some(thread),
-                _stopped: stopped,
+                stopped,
             };
             match outcome.recv() {
                 Ok(Ok(())) => Ok(fs),
@@ -192,6 +220,12 @@ impl Drop for FileSystem {
         // Its mounts are gone before the container may be started.
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+        // What the storage driver has made ready, too.
+        if let Some(stopped) = self.stopped.take()
+            && let Err(error) = stopped.store.release_rootfs(&stopped.id)
+        {
+            tracing::debug!(container = stopped.id, %error, "root not released");
         }
     }
 }

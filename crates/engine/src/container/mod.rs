@@ -40,6 +40,7 @@ pub mod validate;
 pub mod wait;
 
 pub mod changes;
+pub mod commit;
 pub mod copy;
 pub mod events;
 pub mod export;

@@ -176,6 +176,12 @@ pub fn parse_spec(spec: &Mount) -> Result<MountRecord> {
                 .driver_config
                 .map_or_else(String::new, |driver| driver.name);
         }
+        "image" => {
+            mount.name.clone_from(&spec.source);
+            mount.source.clone_from(&spec.source);
+            let options = spec.image_options.clone().unwrap_or_default();
+            mount.subpath = options.subpath;
+        }
         _ => mount.tmpfs.clone_from(&spec.tmpfs_options),
     }
     Ok(mount)
@@ -201,7 +207,12 @@ fn check_spec(spec: &Mount) -> Result<(), String> {
         "volume" => check_volume(spec),
         "tmpfs" if !spec.source.is_empty() => Err("field Source must not be specified".into()),
         "tmpfs" => Ok(()),
-        "image" => Err("image mounts are not supported yet".into()),
+        "image" if spec.source.is_empty() => Err("field Source must not be empty".into()),
+        "image" => check_subpath(
+            spec.image_options
+                .as_ref()
+                .map_or("", |o| o.subpath.as_str()),
+        ),
         _ => Err("mount type unknown".into()),
     }
 }
@@ -253,7 +264,11 @@ fn check_volume(spec: &Mount) -> Result<(), String> {
     if spec.source.is_empty() {
         return Err("must not set Subpath when using anonymous volumes".into());
     }
-    if !is_local(subpath) {
+    check_subpath(subpath)
+}
+
+fn check_subpath(subpath: &str) -> Result<(), String> {
+    if !subpath.is_empty() && !is_local(subpath) {
         return Err("subpath must be a relative path within the volume".into());
     }
     Ok(())

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use wharf_api::container::{Config, Health, HostConfig, MountPoint, TmpfsOptions};
 use wharf_api::network::EndpointSettings;
 use wharf_network::Endpoint;
+use wharf_spec::rootfs::RootfsMount;
 
 use super::status::Status;
 
@@ -55,7 +56,7 @@ pub struct Link {
 /// One mount as resolved at create.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MountRecord {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `image` or `tmpfs`.
     pub kind: String,
     /// Volume's name.
     pub name: String,
@@ -87,6 +88,12 @@ pub struct MountRecord {
     pub subpath: String,
     /// Options of a tmpfs.
     pub tmpfs: Option<TmpfsOptions>,
+    /// An image's read-write layer in the store, which goes with the container.
+    #[serde(default)]
+    pub image_layer: String,
+    /// How to mount that layer, while a start is prepared.
+    #[serde(skip)]
+    pub overlay: Option<RootfsMount>,
 }
 
 impl MountRecord {

@@ -115,9 +115,14 @@ impl Engine {
     async fn delete_files(&self, container: &Arc<Container>) -> Result<()> {
         let (store, id) = (self.store.clone(), container.id.clone());
         let (files, monitor) = (self.config.container_dir(&id), self.config.monitor_dir(&id));
+        let record = container.record();
         crate::blocking(move || {
             let failed = |error| Error::caused("unable to remove filesystem", error);
             store.remove_rw(&id)?;
+            let layers = record.mounts.iter().map(|mount| mount.image_layer.as_str());
+            for layer in layers.filter(|layer| !layer.is_empty()) {
+                store.remove_rw(layer)?;
+            }
             store.discard(&files).map_err(failed)?;
             match std::fs::remove_dir_all(&monitor) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),

@@ -240,7 +240,9 @@ impl Engine {
             }
         }
         crate::blocking(move || {
-            for id in layers.difference(&known) {
+            // A container's further layers start with its id.
+            let owner = |layer: &str| layer.split('-').next().unwrap_or(layer).to_owned();
+            for id in layers.iter().filter(|layer| !known.contains(&owner(layer))) {
                 tracing::info!(
                     container = id.as_str(),
                     "removing layers without a container"

@@ -9,6 +9,8 @@ use wharf_api::error::Kind;
 use wharf_runtime::client::{ClientError, MonitorEvent, SpawnRequest};
 use wharf_runtime::plan::{ContainerPlan, plan};
 
+use wharf_spec::rootfs::RootfsMount;
+
 use super::files::{self, Files};
 use super::links::Linked;
 use super::network::{self, Attached, Mode};
@@ -322,20 +324,33 @@ impl Engine {
             match mount.kind.as_str() {
                 "bind" => ready_bind(mount)?,
                 "volume" => {
-                    if self.volumes.get(&mount.name).is_none() {
-                        return Err(crate::volumes::no_such(&mount.name));
-                    }
-                    if !mount.subpath.is_empty() {
-                        mount.source = PathBuf::from(&mount.source)
-                            .join(&mount.subpath)
-                            .display()
-                            .to_string();
-                    }
+                    let path = self.volumes.access(&mount.name, &record.id)?;
+                    mount.source = path.display().to_string();
                 }
+                "image" => mount.overlay = Some(self.image_mount(mount)?),
                 _ => {}
             }
         }
         Ok(mounts)
+    }
+
+    fn image_mount(&self, mount: &MountRecord) -> Result<RootfsMount> {
+        if !self.host.features.overlay_lowerdir_append {
+            return Err(Error::not_implemented(
+                "mounts of images need Linux 6.8 or later",
+            ));
+        }
+        Ok(self.store.rootfs(&mount.image_layer)?)
+    }
+
+    /// Gives back what [`Engine::ready_mounts`] made accessible.
+    pub(crate) fn release_volumes(&self, record: &Record) {
+        let volumes = record.mounts.iter().filter(|mount| mount.kind == "volume");
+        let names: std::collections::BTreeSet<&str> =
+            volumes.map(|mount| mount.name.as_str()).collect();
+        for name in names {
+            self.release_volume(name, &record.id);
+        }
     }
 
     /// Namespaces of other containers that this one joins.
@@ -414,6 +429,7 @@ impl Engine {
         let StartError { error, exit_code } = failure;
         let message = error.to_string();
         self.unmount_shared_memory(&container.record());
+        self.release_volumes(&container.record());
         container.take(&self.database, Change::StartFailed, |state| {
             state.error = message;
             state.exit_code = exit_code;

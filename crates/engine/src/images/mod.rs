@@ -1,6 +1,6 @@
 //! Images as the API shows them: the store keeps them, here is what Docker says about them (moby `daemon/images`).
 
-mod changes;
+pub(crate) mod changes;
 mod glob;
 mod history;
 mod import;
@@ -13,7 +13,7 @@ pub mod push;
 pub mod remote;
 mod remove;
 mod save;
-mod tag;
+pub(crate) mod tag;
 mod words;
 
 use std::collections::BTreeMap;

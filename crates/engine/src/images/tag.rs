@@ -22,7 +22,7 @@ impl Engine {
 }
 
 /// The reference in the parameters `repo` and `tag`; `None` without a repository.
-pub(super) fn repository_tag(repository: &str, tag: &str) -> Result<Option<Reference>> {
+pub(crate) fn repository_tag(repository: &str, tag: &str) -> Result<Option<Reference>> {
     if repository.is_empty() {
         return Ok(None);
     }

@@ -8,7 +8,7 @@ use wharf_api::volume::{
     Volume as Wire, VolumeCreateRequest, VolumeListResponse, VolumePruneReport,
 };
 
-use super::{DRIVER, Volume, no_such};
+use super::{DRIVER, NewVolume, Volume, no_such, plugin};
 use crate::{Engine, Error, Result, clock};
 
 const LIST_FILTERS: [&str; 4] = ["dangling", "driver", "label", "name"];
@@ -17,22 +17,24 @@ const PRUNE_FILTERS: [&str; 3] = ["all", "label", "label!"];
 impl Engine {
     /// `POST /volumes/create`.
     pub async fn volume_create(&self, request: VolumeCreateRequest) -> Result<Wire> {
-        let (volume, new) = self.volumes.create(
-            &request.name,
-            &request.driver,
-            request.driver_opts,
-            request.labels,
-        )?;
+        let wanted = NewVolume {
+            name: request.name,
+            driver: request.driver,
+            options: request.driver_opts,
+            labels: request.labels,
+        };
+        let volumes = self.volumes.clone();
+        let (volume, new) = crate::blocking(move || volumes.create(wanted)).await?;
         if new {
             self.tell_volume("create", &volume.name, BTreeMap::new());
         }
-        Ok(self.wire(&volume))
+        self.wire(volume).await
     }
 
     /// `GET /volumes/{name}`.
     pub async fn volume_inspect(&self, name: &str) -> Result<Wire> {
         let volume = self.volumes.get(name).ok_or_else(|| no_such(name))?;
-        Ok(self.wire(&volume))
+        self.wire(volume).await
     }
 
     /// `GET /volumes`.
@@ -43,15 +45,19 @@ impl Engine {
             false => None,
         };
         let volumes = self.volumes.all();
-        let chosen = volumes.iter().filter(|volume| {
+        let chosen = volumes.into_iter().filter(|volume| {
             filters.matches("name", &volume.name)
-                && filters.matches_exact("driver", DRIVER)
+                && filters.matches_exact("driver", &volume.driver)
                 && filters.matches_labels("label", volume.labels.as_ref())
                 && dangling
                     .is_none_or(|dangling| dangling == self.volume_users(&volume.name).is_empty())
         });
+        let mut listed = Vec::new();
+        for volume in chosen {
+            listed.push(self.wire(volume).await?);
+        }
         Ok(VolumeListResponse {
-            volumes: chosen.map(|volume| self.wire(volume)).collect(),
+            volumes: listed,
             warnings: None,
         })
     }
@@ -80,14 +86,17 @@ impl Engine {
             space_reclaimed: 0,
         };
         for volume in self.volumes.all() {
-            let chosen = (all || volume.is_anonymous())
+            // What other drivers keep may matter to others than this host (moby `volumesPrune`).
+            let chosen = volume.driver == DRIVER
+                && (all || volume.is_anonymous())
                 && filters.matches_labels("label", volume.labels.as_ref())
                 && !crate::matches_unwanted(&filters, volume.labels.as_ref())
                 && self.volume_users(&volume.name).is_empty();
             if !chosen {
                 continue;
             }
-            report.space_reclaimed += directory_size(&self.volumes.data(&volume.name));
+            let data = self.volumes.data(&volume.name);
+            report.space_reclaimed += crate::blocking(move || Ok(directory_size(&data))).await?;
             self.delete_volume(&volume.name).await?;
             report
                 .volumes_deleted
@@ -106,9 +115,14 @@ impl Engine {
 
     /// Removes a volume nobody uses.
     pub(crate) async fn delete_volume(&self, name: &str) -> Result<()> {
-        let (volumes, owned) = (self.volumes.clone(), name.to_owned());
-        crate::blocking(move || volumes.remove(&owned)).await?;
-        self.tell_volume("destroy", name, BTreeMap::new());
+        let driver = self
+            .volumes
+            .get(name)
+            .map_or_else(String::new, |volume| volume.driver);
+        let (volumes, store, owned) = (self.volumes.clone(), self.store.clone(), name.to_owned());
+        crate::blocking(move || volumes.remove(&owned, |path| store.discard(path))).await?;
+        let attributes = BTreeMap::from([("driver".to_owned(), driver)]);
+        self.tell_volume("destroy", name, attributes);
         Ok(())
     }
 
@@ -118,7 +132,10 @@ impl Engine {
         name: &str,
         mut attributes: BTreeMap<String, String>,
     ) {
-        attributes.insert("driver".into(), DRIVER.into());
+        attributes.entry("driver".into()).or_insert_with(|| {
+            let known = self.volumes.get(name);
+            known.map_or_else(|| DRIVER.into(), |volume| volume.driver)
+        });
         self.events.publish("volume", action, name, attributes);
     }
 
@@ -139,17 +156,55 @@ impl Engine {
             .collect()
     }
 
-    fn wire(&self, volume: &Volume) -> Wire {
-        Wire {
-            created_at: seconds(volume.created_ns),
-            driver: DRIVER.into(),
-            labels: volume.labels.clone(),
-            mountpoint: self.volumes.data(&volume.name).display().to_string(),
-            name: volume.name.clone(),
-            options: (!volume.options.is_empty()).then(|| volume.options.clone()),
-            scope: "local".into(),
-            ..Wire::default()
+    /// A volume is given back; failures are logged, for whoever had it is gone.
+    pub(crate) fn release_volume(&self, name: &str, user: &str) {
+        let others = self.containers.all().iter().any(|container| {
+            container.id != user
+                && container.live().is_some()
+                && container
+                    .record()
+                    .mounts
+                    .iter()
+                    .any(|mount| mount.kind == "volume" && mount.name == name)
+        });
+        if let Err(error) = self.volumes.release(name, user, others) {
+            tracing::warn!(volume = name, %error, "volume not given back");
         }
+    }
+
+    async fn wire(&self, volume: Volume) -> Result<Wire> {
+        let volumes = self.volumes.clone();
+        // A driver is asked, which may take long.
+        if volume.driver == DRIVER {
+            return Ok(wire(&volumes, &volume, BTreeMap::new()));
+        }
+        crate::blocking(move || {
+            let found = plugin::find(&volume.driver).and_then(|plugin| plugin.get(&volume.name));
+            let status = found
+                .ok()
+                .and_then(|found| found.status)
+                .unwrap_or_default();
+            Ok(wire(&volumes, &volume, status))
+        })
+        .await
+    }
+}
+
+fn wire(
+    volumes: &super::Volumes,
+    volume: &Volume,
+    status: BTreeMap<String, serde_json::Value>,
+) -> Wire {
+    Wire {
+        created_at: seconds(volume.created_ns),
+        driver: volume.driver.clone(),
+        labels: volume.labels.clone(),
+        mountpoint: volumes.mountpoint(volume),
+        name: volume.name.clone(),
+        options: (!volume.options.is_empty()).then(|| volume.options.clone()),
+        scope: volume.scope.clone(),
+        status,
+        ..Wire::default()
     }
 }
 

@@ -1,11 +1,17 @@
-//! Volumes of the `local` driver: `volumes/<name>/_data` below the data root, one row each.
+//! Volumes: `volumes/<name>/_data` below the data root for the `local` driver, elsewhere for others; one row each.
 //!
-//! A volume's users are not stored: they follow from the containers.
+//! A volume's users are not stored: they follow from the containers. The row comes before the directory and goes before it, so a kill
+//! in between leaves an empty volume or one that is whole: directories without a row are taken for volumes, as Docker does.
 
 pub(crate) mod api;
 pub mod copy_up;
+pub mod extras;
+pub mod local_options;
+pub mod mounting;
+pub mod plugin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +25,7 @@ use crate::{Error, Result, clock, ids};
 /// Label that tells anonymous volumes apart (moby `daemon/volume/service`).
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
-/// The one driver.
+/// The driver that is built in.
 pub const DRIVER: &str = "local";
 
 /// A volume as stored.
@@ -33,6 +39,29 @@ pub struct Volume {
     pub labels: Option<BTreeMap<String, String>>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
+    /// Who keeps the data.
+    #[serde(default = "local")]
+    pub driver: String,
+    /// Drivers say whether their volumes are the same everywhere.
+    #[serde(default = "local")]
+    pub scope: String,
+}
+
+fn local() -> String {
+    DRIVER.to_owned()
+}
+
+/// What a new volume shall be.
+#[derive(Debug, Clone, Default)]
+pub struct NewVolume {
+    /// Empty: anonymous.
+    pub name: String,
+    /// Empty: `local`.
+    pub driver: String,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// User's labels.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// All volumes of one engine.
@@ -41,10 +70,12 @@ pub struct Volumes {
     root: PathBuf,
     database: Arc<Database>,
     known: Mutex<BTreeMap<String, Volume>>,
+    /// Who has asked for a volume's data to be accessible, where that takes more than a directory.
+    mounted: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl Volumes {
-    /// Loads the rows, makes missing directories, removes anonymous directories without a row.
+    /// Loads the rows, makes missing directories, takes in directories without a row.
     pub fn open(root: PathBuf, database: Arc<Database>) -> Result<Volumes> {
         std::fs::create_dir_all(&root)
             .map_err(|error| Error::caused("create volumes directory", error))?;
@@ -53,17 +84,45 @@ impl Volumes {
             .into_iter()
             .map(|volume| (volume.name.clone(), volume))
             .collect();
-        for volume in known.values() {
+        for volume in known.values().filter(|volume| volume.driver == DRIVER) {
             make_directory(&root.join(&volume.name))?;
         }
-        Ok(Volumes {
+        let volumes = Volumes {
             root,
             database,
             known: Mutex::new(known),
-        })
+            mounted: Mutex::default(),
+        };
+        volumes.adopt()?;
+        Ok(volumes)
     }
 
-    /// Host directory of a volume's data.
+    fn adopt(&self) -> Result<()> {
+        let entries = std::fs::read_dir(&self.root)
+            .map_err(|error| Error::caused("read volumes directory", error))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let data = entry.path().join("_data");
+            let Ok(found) = data.metadata() else { continue };
+            if check_name(&name).is_err() || self.get(&name).is_some() {
+                continue;
+            }
+            let volume = Volume {
+                name: name.clone(),
+                created_ns: found.ctime() * 1_000_000_000,
+                labels: None,
+                options: BTreeMap::new(),
+                driver: local(),
+                scope: local(),
+            };
+            self.database
+                .save_document(Table::Volumes, &name, &volume)?;
+            self.known.lock().insert(name, volume);
+        }
+        Ok(())
+    }
+
+    /// Host directory of a `local` volume's data.
     pub fn data(&self, name: &str) -> PathBuf {
         self.root.join(name).join("_data")
     }
@@ -78,59 +137,86 @@ impl Volumes {
         self.known.lock().values().cloned().collect()
     }
 
-    /// Creates a volume unless it exists; the second value tells which. Empty name: anonymous.
-    pub fn create(
-        &self,
-        name: &str,
-        driver: &str,
-        options: BTreeMap<String, String>,
-        labels: Option<BTreeMap<String, String>>,
-    ) -> Result<(Volume, bool)> {
-        check_driver(driver).map_err(|error| error.context(format!("create {name}")))?;
-        let anonymous = name.is_empty();
-        let name = if anonymous {
-            ids::random()
+    /// Creates a volume unless it exists; the second value tells which.
+    pub fn create(&self, new: NewVolume) -> Result<(Volume, bool)> {
+        let anonymous = new.name.is_empty();
+        let name = if anonymous { ids::random() } else { new.name };
+        let driver = if new.driver.is_empty() {
+            local()
         } else {
-            name.to_owned()
+            new.driver
         };
-        check_name(&name)?;
-        if let Some(option) = options.keys().next() {
-            return Err(Error::not_implemented(format!(
-                "option {option:?} of the local volume driver is not supported yet"
-            )));
+        let context = |error: Error| error.context(format!("create {name}"));
+        if let Some(known) = self.get(&name) {
+            return if known.driver == driver {
+                Ok((known, false))
+            } else {
+                Err(Error::conflict(format!(
+                    "create {name}: conflict: volume name must be unique"
+                )))
+            };
         }
-        let mut known = self.known.lock();
-        if let Some(volume) = known.get(&name) {
-            return Ok((volume.clone(), false));
-        }
-        let labels = if anonymous {
-            let mut labels = labels.unwrap_or_default();
-            labels.insert(ANONYMOUS.into(), String::new());
-            Some(labels)
-        } else {
-            labels
-        };
-        let volume = Volume {
+        let mut volume = Volume {
             name: name.clone(),
             created_ns: clock::now_ns(),
-            labels,
-            options,
+            labels: new.labels,
+            options: new.options,
+            driver,
+            scope: local(),
         };
-        make_directory(&self.root.join(&name))?;
+        if anonymous {
+            let labels = volume.labels.get_or_insert_default();
+            labels.insert(ANONYMOUS.into(), String::new());
+        }
+        if volume.driver == DRIVER {
+            check_name(&name)?;
+            local_options::check(&volume.options).map_err(context)?;
+        } else {
+            let plugin = plugin::find(&volume.driver).map_err(context)?;
+            plugin.create(&name, &volume.options).map_err(context)?;
+            volume.scope = plugin.scope();
+        }
+        self.add(volume)
+    }
+
+    fn add(&self, volume: Volume) -> Result<(Volume, bool)> {
+        let name = volume.name.clone();
+        let mut known = self.known.lock();
+        if let Some(other) = known.get(&name) {
+            return Ok((other.clone(), false));
+        }
         self.database
             .save_document(Table::Volumes, &name, &volume)?;
+        if volume.driver == DRIVER
+            && let Err(error) = make_directory(&self.root.join(&name))
+        {
+            self.database.delete_document(Table::Volumes, &name)?;
+            return Err(error);
+        }
         known.insert(name, volume.clone());
         Ok((volume, true))
     }
 
-    /// Removes a volume and its data. The caller has made sure that nobody uses it.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        let mut known = self.known.lock();
-        if !known.contains_key(name) {
-            return Err(no_such(name));
+    /// Removes a volume and its data. The caller has made sure that nobody uses it. `discard` takes a directory away at once.
+    pub fn remove(
+        &self,
+        name: &str,
+        discard: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let volume = self.get(name).ok_or_else(|| no_such(name))?;
+        if volume.driver != DRIVER {
+            plugin::find(&volume.driver)?.remove(name)?;
+        } else if mounting::needs_mount(&volume) {
+            local_options::take_down(&self.data(name))?;
         }
-        remove_directory(&self.root.join(name))?;
+        let mut known = self.known.lock();
         self.database.delete_document(Table::Volumes, name)?;
+        if volume.driver == DRIVER
+            && let Err(error) = discard(&self.root.join(name))
+        {
+            self.database.save_document(Table::Volumes, name, &volume)?;
+            return Err(Error::caused("remove volume", error));
+        }
         known.remove(name);
         Ok(())
     }
@@ -147,15 +233,6 @@ impl Volume {
 
 pub(crate) fn no_such(name: &str) -> Error {
     Error::not_found(format!("get {name}: no such volume"))
-}
-
-fn check_driver(driver: &str) -> Result<()> {
-    match driver {
-        "" | DRIVER => Ok(()),
-        other => Err(Error::not_found(format!(
-            "error looking up volume plugin {other}: plugin {other:?} not found"
-        ))),
-    }
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -186,15 +263,6 @@ fn make_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn remove_directory(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::caused("remove volume", error))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,19 +274,35 @@ mod tests {
         (dir, volumes)
     }
 
+    fn named(name: &str, driver: &str) -> NewVolume {
+        NewVolume {
+            name: name.into(),
+            driver: driver.into(),
+            ..NewVolume::default()
+        }
+    }
+
     #[test]
     fn creating_twice_gives_the_first() {
         let (_dir, volumes) = volumes();
         let labels = Some([("a".to_owned(), "b".to_owned())].into());
         let (first, new) = volumes
-            .create("data", "", BTreeMap::new(), labels)
+            .create(NewVolume {
+                labels,
+                ..named("data", "")
+            })
             .expect("create");
         assert!(new && volumes.data("data").is_dir());
-        let (second, new) = volumes
-            .create("data", "local", BTreeMap::new(), None)
-            .expect("create");
+        let (second, new) = volumes.create(named("data", "local")).expect("create");
         assert!(!new && first == second);
-        volumes.remove("data").expect("remove");
+        let error = volumes.create(named("data", "other")).expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "create data: conflict: volume name must be unique"
+        );
+        volumes
+            .remove("data", |path| std::fs::remove_dir_all(path))
+            .expect("remove");
         assert!(volumes.get("data").is_none() && !volumes.data("data").exists());
     }
 
@@ -242,14 +326,21 @@ mod tests {
                 "create ab: error looking up volume plugin odd: plugin \"odd\" not found",
             ),
         ] {
-            let error = volumes
-                .create(name, driver, BTreeMap::new(), None)
-                .expect_err("refused");
+            let error = volumes.create(named(name, driver)).expect_err("refused");
             assert_eq!(error.to_string(), message);
         }
-        let (volume, _) = volumes
-            .create("", "", BTreeMap::new(), None)
-            .expect("anonymous");
+        let (volume, _) = volumes.create(NewVolume::default()).expect("anonymous");
         assert!(volume.is_anonymous());
+    }
+
+    #[test]
+    fn directories_without_a_row_are_volumes() {
+        let (dir, volumes) = volumes();
+        let (root, database) = (dir.path().join("volumes"), volumes.database.clone());
+        std::fs::create_dir_all(root.join("found/_data")).expect("created");
+        std::fs::create_dir_all(root.join("not-one")).expect("created");
+        let again = Volumes::open(root, database).expect("open");
+        let names: Vec<String> = again.all().into_iter().map(|volume| volume.name).collect();
+        assert_eq!(names, ["found"]);
     }
 }

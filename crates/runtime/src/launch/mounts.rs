@@ -4,12 +4,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open, stat, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, open, openat2, stat, statat, symlinkat,
+};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    move_mount, open_tree,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, move_mount, open_tree, unmount,
 };
+use rustix::process::fchdir;
 use wharf_sys::mount::{MountAttr, mount_setattr};
 
 use super::root::{Root, file_type};
@@ -36,19 +39,46 @@ pub(crate) enum Source {
 pub(crate) fn prepare(steps: &[MountStep]) -> Result<Vec<Source>, LaunchError> {
     steps
         .iter()
-        .map(|step| find_source(&step.source).map_err(|e| failed(step, "open source", &e)))
+        .map(|step| find_source(step).map_err(|e| failed(step, "open source", &e)))
         .collect()
 }
 
-fn find_source(source: &MountSource) -> io::Result<Source> {
-    let MountSource::Bind { path, recursive } = source else {
+fn find_source(step: &MountStep) -> io::Result<Source> {
+    let MountSource::Bind { path, recursive } = &step.source else {
         return Ok(Source::None);
     };
-    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let mut place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if let Some(subpath) = &step.subpath {
+        place = open_part(&place, subpath)?;
+    }
     if *recursive && is_host_root(place.as_fd())? {
         return copy_tree(&place, true).map(Source::Tree);
     }
     Ok(Source::Place(place))
+}
+
+/// Containers may change what a volume holds at any time: the kernel sees to it that no link in it leads out.
+fn open_part(whole: &OwnedFd, subpath: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match openat2(whole, subpath, flags, Mode::empty(), inside) {
+            // A rename elsewhere raced with the check of `..` (openat2(2)).
+            Err(rustix::io::Errno::AGAIN) => {}
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// A part of a new mount as a tree of its own. The whole must be attached for that: it is put over the root for a moment, where
+/// only this thread's working directory leads to it.
+fn part_of(root: &Root, whole: &OwnedFd, subpath: &str) -> io::Result<OwnedFd> {
+    attach(whole, root.as_fd())?;
+    let part = open_part(whole, subpath).and_then(|place| copy_tree(place, false));
+    fchdir(whole)?;
+    unmount(".", UnmountFlags::DETACH)?;
+    fchdir(root.as_fd())?;
+    part
 }
 
 fn is_host_root(place: BorrowedFd<'_>) -> io::Result<bool> {
@@ -179,6 +209,11 @@ fn mount_filesystem(
     source: &str,
     options: &[(String, Option<String>)],
 ) -> StepResult<()> {
+    if let Some(subpath) = &step.subpath {
+        let whole = new_mount(fstype, source, options, step.attrs.set).what("mount")?;
+        let part = part_of(root, &whole, subpath).what("open subpath")?;
+        return mount_bind(root, step, &part);
+    }
     // A link here would put the kernel's own files where the image wants them (CVE-2019-16884, CVE-2019-19921).
     if matches!(fstype, "proc" | "sysfs") {
         root.ensure_dir(&step.target).what("create mount point")?;

@@ -77,6 +77,7 @@ fn plan_mount(mount: &Mount, ns: &Namespaces, cgroup: &CgroupPath) -> Result<Mou
     Ok(MountStep {
         target,
         source,
+        subpath: options.subpath,
         attrs: options.attrs,
         recursive_attrs: options.recursive_attrs,
         propagation: options.propagation,
@@ -134,6 +135,7 @@ struct Options {
     recursive_attrs: AttrChange,
     propagation: Option<Propagation>,
     data: Vec<(String, Option<String>)>,
+    subpath: Option<String>,
     /// An option we must not ignore but cannot honour.
     unsupported: Option<String>,
 }
@@ -214,7 +216,14 @@ fn apply(attrs: &mut AttrChange, change: AttrChange) {
     attrs.clear = attrs.clear & !change.set | change.clear;
 }
 
+/// Option that names a part of the source, by the rule for names of one's own (mount(8), "x-").
+pub const SUBPATH: &str = "x-wharf.subpath=";
+
 fn parse_other(parsed: &mut Options, option: &str) {
+    if let Some(subpath) = option.strip_prefix(SUBPATH) {
+        parsed.subpath = Some(subpath.into());
+        return;
+    }
     match option {
         "bind" => parsed.bind = Some(parsed.bind.unwrap_or(false)),
         "rbind" => parsed.bind = Some(true),
@@ -270,6 +279,12 @@ mod tests {
                 recursive: true
             })
         );
+    }
+
+    #[test]
+    fn a_part_of_the_source_is_named_by_an_option() {
+        let o = parse("rbind,x-wharf.subpath=a/b");
+        assert_eq!((o.subpath.as_deref(), o.data.len()), (Some("a/b"), 0));
     }
 
     #[test]

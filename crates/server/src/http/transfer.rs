@@ -81,6 +81,32 @@ impl BufRead for BodyReader {
     }
 }
 
+/// What takes the pieces of a body.
+pub type Send = Box<dyn FnMut(Vec<u8>) -> io::Result<()> + std::marker::Send>;
+
+/// A body that blocking `work` hands over in pieces. When the work fails the client sees a broken connection, not a short answer.
+#[must_use]
+pub fn in_pieces<W>(work: W) -> mpsc::Receiver<Chunk>
+where
+    W: FnOnce(Send) -> Result<(), wharf_engine::Error> + std::marker::Send + 'static,
+{
+    let (send, chunks) = mpsc::channel(DEPTH);
+    tokio::task::spawn_blocking(move || {
+        let pieces = send.clone();
+        let take: Send = Box::new(move |piece| {
+            pieces
+                .blocking_send(Ok(Bytes::from(piece)))
+                .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client went away"))
+        });
+        if let Err(error) = work(take) {
+            tracing::warn!(%error, "a body ended early");
+            // The client may be gone.
+            let _ = send.blocking_send(Err(io::Error::other(error)));
+        }
+    });
+    chunks
+}
+
 /// A blocking writer into an answer's body.
 #[derive(Debug)]
 pub struct BodyWriter {

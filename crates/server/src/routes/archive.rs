@@ -2,10 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::mpsc;
 use wharf_api::container::PathStat;
 use wharf_api::gojson;
 use wharf_engine::container::copy::ExtractOptions;
@@ -14,12 +12,9 @@ use super::Outcome;
 use crate::http::error::ApiError;
 use crate::http::request::Call;
 use crate::http::respond;
-use crate::http::transfer::BodyReader;
+use crate::http::transfer::{self, BodyReader};
 
 const PATH_STAT: HeaderName = HeaderName::from_static("x-docker-container-path-stat");
-
-/// Pieces under way to the client.
-const DEPTH: usize = 4;
 
 /// `HEAD /containers/{name}/archive`.
 pub async fn stat(call: Call) -> Outcome {
@@ -39,20 +34,7 @@ pub async fn get(call: Call) -> Outcome {
         .container_archive(call.name(), path(&call)?)
         .await?;
     let stat = encode(&archive.stat)?;
-    let (send, chunks) = mpsc::channel(DEPTH);
-    tokio::task::spawn_blocking(move || {
-        let pieces = send.clone();
-        let written = archive.write(move |piece| {
-            pieces.blocking_send(Ok(Bytes::from(piece))).map_err(|_| {
-                std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the client went away")
-            })
-        });
-        if let Err(error) = written {
-            tracing::warn!(%error, "copy out of a container ended early");
-            // The client sees a broken connection, not a short archive; it may be gone.
-            let _ = send.blocking_send(Err(std::io::Error::other(error)));
-        }
-    });
+    let chunks = transfer::in_pieces(move |send| archive.write(send));
     let mut response = respond::stream("application/x-tar", chunks);
     response.headers_mut().insert(PATH_STAT, stat);
     Ok(response)

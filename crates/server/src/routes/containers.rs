@@ -19,7 +19,7 @@ use crate::http::body::Chunk;
 use crate::http::error::ApiError;
 use crate::http::request::Call;
 use crate::http::respond;
-use crate::http::transfer::BodyWriter;
+use crate::http::transfer;
 
 /// `GET /containers/json`.
 pub async fn list(call: Call) -> Outcome {
@@ -92,13 +92,7 @@ pub async fn changes(call: Call) -> Outcome {
 /// `GET /containers/{name}/export`.
 pub async fn export(call: Call) -> Outcome {
     let export = call.engine().container_export(call.name()).await?;
-    let (mut writer, chunks) = BodyWriter::new();
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = export.write(&mut writer) {
-            tracing::warn!(%error, "export ended early");
-            writer.abort(std::io::Error::other(error));
-        }
-    });
+    let chunks = transfer::in_pieces(move |send| export.write(send));
     Ok(respond::stream("application/octet-stream", chunks))
 }
 

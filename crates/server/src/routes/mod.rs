@@ -8,6 +8,7 @@ pub mod refused;
 pub mod archive;
 pub mod attach;
 pub mod attach_ws;
+pub mod commit;
 pub mod container_create;
 pub mod containers;
 pub mod events;
@@ -72,6 +73,7 @@ pub fn table() -> Vec<Route> {
         route(M::GET, "/events", events::events),
         route(M::GET, "/system/df", system::disk_usage),
         route(M::GET, "/containers/json", containers::list),
+        route(M::POST, "/commit", commit::commit),
         route(M::POST, "/containers/create", container_create::create),
         route(M::POST, "/containers/prune", containers::prune),
         route(M::GET, "/containers/{name}/json", containers::inspect),
@@ -125,6 +127,11 @@ pub fn table() -> Vec<Route> {
         route(M::GET, "/volumes", volumes::list),
         route(M::POST, "/volumes/create", volumes::create),
         route(M::POST, "/volumes/prune", volumes::prune),
+        route(M::POST, "/wharf/volumes/{name}/rename", volumes::rename),
+        route(M::POST, "/wharf/volumes/{name}/clone", volumes::clone),
+        route(M::POST, "/wharf/volumes/{name}/snapshot", volumes::snapshot),
+        route(M::GET, "/wharf/volumes/{name}/archive", volumes::export),
+        route(M::PUT, "/wharf/volumes/{name}/archive", volumes::import),
         route(M::GET, "/volumes/{name}", volumes::inspect),
         route(M::DELETE, "/volumes/{name}", volumes::remove),
     ]

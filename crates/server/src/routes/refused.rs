@@ -5,7 +5,6 @@ pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
     ("POST", "/build"),
     ("POST", "/build/cancel"),
     ("POST", "/build/prune"),
-    ("POST", "/commit"),
     ("GET", "/containers/{name}/checkpoints"),
     ("POST", "/containers/{name}/checkpoints"),
     ("DELETE", "/containers/{name}/checkpoints/{checkpoint}"),

@@ -43,13 +43,7 @@ impl Overlay2 {
     pub fn open(home: &Path) -> io::Result<Overlay2> {
         ensure_dir(home, 0o710)?;
         ensure_dir(&home.join(LINKS), 0o700)?;
-        // A kernel with the inode index would refuse an upper directory that was used with other lower ones; Docker turns it off too.
-        let index = Path::new("/sys/module/overlay/parameters/index").exists();
-        let options = if index {
-            vec!["index=off".to_owned()]
-        } else {
-            Vec::new()
-        };
+        let options = options();
         let init_link = ensure_init(home)?;
         Ok(Overlay2 {
             home: home.to_owned(),
@@ -216,6 +210,24 @@ impl Driver for Overlay2 {
         links.retain(|link| *link != self.init_link);
         Ok((dirs, links))
     }
+}
+
+/// A kernel with the inode index would refuse an upper directory that was used with other lower ones; Docker turns it off too. With
+/// redirected or metadata-only copies the upper directory alone would not tell what has changed, so where those are the kernel's
+/// default they are turned off.
+fn options() -> Vec<String> {
+    let parameter =
+        |name: &str| std::fs::read_to_string(format!("/sys/module/overlay/parameters/{name}")).ok();
+    let mut options = Vec::new();
+    if parameter("index").is_some() {
+        options.push("index=off".to_owned());
+    }
+    for name in ["redirect_dir", "metacopy"] {
+        if parameter(name).is_some_and(|value| value.starts_with('Y')) {
+            options.push(format!("{name}=off"));
+        }
+    }
+    options
 }
 
 /// The short name of the shared init layer, which is made on first use. It appears whole: a kill leaves only a directory nobody knows.

@@ -1,6 +1,6 @@
 //! `commit`
 
-use serde::Deserialize;
+use wharf_api::container::CommitResponse;
 use wharf_spec::reference::Reference;
 
 use crate::client::request::Request;
@@ -8,13 +8,6 @@ use crate::failure::Failure;
 use crate::flags::parse::Matches;
 use crate::print;
 use crate::session::Session;
-
-/// The answer.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Committed {
-    id: String,
-}
 
 /// `commit`: prints the image's ID.
 ///
@@ -38,7 +31,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         request = request.query("changes", change);
     }
     let request = request.query_if(!pause, "pause", "0");
-    let answer: Committed = session.client.json(request)?;
+    let answer: CommitResponse = session.client.json(request)?;
     print::out_line(&answer.id)
 }
 

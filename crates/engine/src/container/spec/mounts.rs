@@ -1,8 +1,10 @@
 //! Everything mounted in a container: Docker's defaults, then what the user asked for, shorter paths first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use wharf_api::container::HostConfig;
+use wharf_runtime::plan::SUBPATH;
+use wharf_spec::rootfs::RootfsMount;
 use wharf_spec::runtime::{Mount, MountBuilder};
 
 use super::{Inputs, tmpfs};
@@ -102,6 +104,20 @@ fn user_mounts(inputs: &Inputs<'_>) -> Result<Vec<Mount>> {
         if record.kind == "tmpfs" {
             let options = tmpfs::of_mount(record.tmpfs.as_ref(), !record.rw);
             mounts.push(tmpfs_mount(&record.destination, &options)?);
+        } else if let Some(RootfsMount::Overlay {
+            lower,
+            upper,
+            work,
+            options,
+        }) = &record.overlay
+        {
+            let overlay = Overlay {
+                lower,
+                upper,
+                work,
+                options,
+            };
+            mounts.push(overlay.mount(record));
         } else {
             mounts.push(bind(record)?);
         }
@@ -172,7 +188,40 @@ fn bind(record: &MountRecord) -> Result<Mount> {
     if !record.propagation.is_empty() {
         options.push(&record.propagation);
     }
+    let subpath = format!("{SUBPATH}{}", record.subpath);
+    if !record.subpath.is_empty() {
+        options.push(&subpath);
+    }
     Ok(mount(&record.destination, "bind", &record.source, &options))
+}
+
+/// An image's layers, mounted as a container's root is.
+struct Overlay<'a> {
+    lower: &'a [PathBuf],
+    upper: &'a Path,
+    work: &'a Path,
+    options: &'a [String],
+}
+
+impl Overlay<'_> {
+    fn mount(&self, record: &MountRecord) -> Mount {
+        let layers = self
+            .lower
+            .iter()
+            .map(|layer| format!("lowerdir+={}", layer.display()));
+        let mut options: Vec<String> = layers.collect();
+        options.push(format!("upperdir={}", self.upper.display()));
+        options.push(format!("workdir={}", self.work.display()));
+        options.extend(self.options.iter().cloned());
+        if !record.rw {
+            options.push("ro".to_owned());
+        }
+        if !record.subpath.is_empty() {
+            options.push(format!("{SUBPATH}{}", record.subpath));
+        }
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        mount(&record.destination, "overlay", "overlay", &options)
+    }
 }
 
 /// Mount events of the host reach the container only when one of its mounts asks for it.

@@ -6,23 +6,36 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use wharf_store::initlayer;
-
-use super::{ADDED, DELETED, MODIFIED, add_parents};
+use super::Kind;
+use crate::initlayer;
 
 /// Every changed path with its kind. `old` is `None` for an image without layers.
-pub(super) fn changes(new: &Path, old: Option<&Path>) -> io::Result<BTreeMap<PathBuf, u8>> {
+pub(super) fn changes(new: &Path, old: Option<&Path>) -> io::Result<BTreeMap<PathBuf, Kind>> {
     let mut found = BTreeMap::new();
     compare(new, old, Path::new(""), &mut found)?;
     add_parents(&mut found);
     Ok(found)
 }
 
+/// Directories above a change count as modified.
+fn add_parents(found: &mut BTreeMap<PathBuf, Kind>) {
+    let parents: Vec<PathBuf> = found
+        .keys()
+        .flat_map(|path| path.ancestors().skip(1))
+        .map(Path::to_owned)
+        .collect();
+    for parent in parents {
+        if parent != Path::new("/") {
+            found.entry(parent).or_insert(Kind::Modified);
+        }
+    }
+}
+
 fn compare(
     new: &Path,
     old: Option<&Path>,
     below: &Path,
-    found: &mut BTreeMap<PathBuf, u8>,
+    found: &mut BTreeMap<PathBuf, Kind>,
 ) -> io::Result<()> {
     let was_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|old| old.is_dir());
     let old_here = old
@@ -37,8 +50,8 @@ fn compare(
         let kind = match &before {
             // A mount point that the engine made; what is in such a directory may still be the container's.
             None if initlayer::has(&path) => None,
-            None => Some(ADDED),
-            Some(before) => is_changed(&now, before).then_some(MODIFIED),
+            None => Some(Kind::Added),
+            Some(before) => is_changed(&now, before).then_some(Kind::Modified),
         };
         if let Some(kind) = kind {
             found.insert(Path::new("/").join(&path), kind);
@@ -53,7 +66,7 @@ fn compare(
     for entry in fs::read_dir(old_here)? {
         let path = below.join(entry?.file_name());
         if fs::symlink_metadata(new.join(&path)).is_err() {
-            found.insert(Path::new("/").join(&path), DELETED);
+            found.insert(Path::new("/").join(&path), Kind::Deleted);
         }
     }
     Ok(())
@@ -87,14 +100,14 @@ mod tests {
         fs::write(new.join(".dockerenv"), "").expect("write");
         let found = changes(&new, Some(&old)).expect("changes");
         let expected = [
-            ("/etc", MODIFIED),
-            ("/etc/gone", DELETED),
-            ("/etc/passwd", MODIFIED),
-            ("/same", MODIFIED),
-            ("/same/deep", MODIFIED),
-            ("/same/deep/file", ADDED),
+            ("/etc", Kind::Modified),
+            ("/etc/gone", Kind::Deleted),
+            ("/etc/passwd", Kind::Modified),
+            ("/same", Kind::Modified),
+            ("/same/deep", Kind::Modified),
+            ("/same/deep/file", Kind::Added),
         ];
-        let found: Vec<(&str, u8)> = found
+        let found: Vec<(&str, Kind)> = found
             .iter()
             .map(|(path, kind)| (path.to_str().expect("plain"), *kind))
             .collect();
