@@ -47,6 +47,11 @@ fn copy_directory(
     if depth == 0 {
         return Err(Errno::NAMETOOLONG.into());
     }
+    // Of an interrupted copy.
+    match unlinkat(to, PART, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
     for name in names(from)? {
         let stat = statat(from, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?;
         let path = if path.is_empty() {
@@ -123,11 +128,6 @@ impl Pair<'_> {
     fn copy_file(&self, stat: &Stat) -> io::Result<()> {
         let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let source = openat(self.from, self.name.as_c_str(), read, Mode::empty())?;
-        // Of an interrupted copy.
-        match unlinkat(self.to, PART, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
         let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let target = openat(self.to, PART, write, Mode::from_raw_mode(0o600))?;
         let copied = copy_content(&source, &target, u64::try_from(stat.st_size).unwrap_or(0))

@@ -218,7 +218,7 @@ impl Engine {
             if mount.kind == "image" {
                 let image = self.find_image(&mount.name)?.0;
                 mount.image_layer = format!("{}-mount-{}", record.id, made.len());
-                self.store.create_rw(&mount.image_layer, &image)?;
+                self.store.create_rw(&mount.image_layer, &image, None)?;
             }
             if mount.kind == "volume" && mount.source.is_empty() {
                 let spec = record
