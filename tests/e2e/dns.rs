@@ -1,13 +1,40 @@
 //! Names of containers on networks that users made.
 
+use std::ops::{Deref, DerefMut};
+
 use wharf_e2e::Engine;
 use wharf_e2e::deadline::{LONG, wait_until};
 
-/// A daemon with the network `net`.
-fn engine() -> Engine {
+/// A daemon with the network `net`, which goes before the daemon does.
+struct Networked(Engine);
+
+fn engine() -> Networked {
     let engine = Engine::start();
     engine.docker_ok(&["network", "create", "net"]);
-    engine
+    Networked(engine)
+}
+
+impl Deref for Networked {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.0
+    }
+}
+
+impl DerefMut for Networked {
+    fn deref_mut(&mut self) -> &mut Engine {
+        &mut self.0
+    }
+}
+
+impl Drop for Networked {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.remove_all();
+            self.0.docker_ok(&["network", "prune", "-f"]);
+        }
+    }
 }
 
 fn sleeper(engine: &Engine, flags: &[&str]) -> String {
@@ -208,7 +235,7 @@ fn asker(engine: &Engine, id: &str) -> impl Fn() -> String + use<> {
             .output()
             .expect("nsenter runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let after = text.rsplit("Name:").next().unwrap_or_default();
+        let (_, after) = text.split_once("Name:").unwrap_or_default();
         let line = after.lines().find(|line| line.starts_with("Address"));
         line.and_then(|line| line.rsplit(' ').next())
             .unwrap_or_default()
