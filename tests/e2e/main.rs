@@ -28,6 +28,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod network;
+mod oci_runtime;
 mod ps;
 mod reload;
 mod restart;

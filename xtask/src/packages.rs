@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("zfs-fuse", "zfs-fuse"),
     ("skopeo", "skopeo"),
+    ("podman", "podman"),
     (
         "/usr/lib/python3/dist-packages/docker/__init__.py",
         "python3-docker",

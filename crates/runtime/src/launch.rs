@@ -18,8 +18,11 @@
 //! means that `execve` succeeded.
 
 mod console;
+mod copy_up;
+mod detour;
 mod devices;
 mod exec;
+pub mod hooks;
 mod init;
 mod masks;
 pub(crate) mod mounts;
@@ -30,6 +33,8 @@ mod report;
 pub(crate) mod root;
 pub(crate) mod rootfs;
 pub(crate) mod user;
+mod userns;
+mod waiting;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,10 +44,12 @@ use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
 use wharf_sys::clone::{Forked, fork_with};
 
-use self::init::PidNamespace;
-use self::report::Outcome;
+use self::detour::Detour;
+use self::report::{Event, Heard, Outcome};
 use crate::cgroup::{self, CgroupPath};
-use crate::plan::{ContainerPlan, ExecPlan, NamespaceSource};
+use crate::plan::{ContainerPlan, ExecPlan, Hooks, NamespaceSource};
+
+pub use waiting::start;
 
 /// Standard streams of a new process.
 #[derive(Debug)]
@@ -145,19 +152,38 @@ pub fn launch(
     stdio: LaunchStdio,
     netns: Option<OwnedFd>,
 ) -> Result<Launched, LaunchError> {
-    if plan.namespaces.mount != NamespaceSource::New {
-        // The root is put together by changing mounts: never in somebody else's namespace.
-        return Err(LaunchError::setup(
-            "a container needs its own mount namespace",
-        ));
-    }
-    let launched = start_init(plan, stdio, netns);
+    launch_given(plan, stdio, netns, None)
+}
+
+/// As [`launch`], but returns when everything up to the program is done: whoever connects to `listener` (a listening
+/// sequenced-packet socket) starts it, by [`start`].
+pub fn create(
+    plan: &ContainerPlan,
+    stdio: LaunchStdio,
+    listener: OwnedFd,
+) -> Result<Launched, LaunchError> {
+    launch_given(plan, stdio, None, Some(listener))
+}
+
+fn launch_given(
+    plan: &ContainerPlan,
+    stdio: LaunchStdio,
+    netns: Option<OwnedFd>,
+    start: Option<OwnedFd>,
+) -> Result<Launched, LaunchError> {
+    let launched = start_init(plan, stdio, netns, start);
     if launched.is_err() {
         // The launch error is the one to report; a group that cannot be removed is found again by the daemon's
         // start-up check.
         let _ = plan.cgroup.path.remove();
+        let _ = leave_no_mounts(plan);
     }
     launched
+}
+
+/// Of a container without a mount namespace of its own, what it mounted stays where it was; this takes it away.
+pub fn leave_no_mounts(plan: &ContainerPlan) -> Result<(), LaunchError> {
+    rootfs::take_away(plan)
 }
 
 /// On v2 the child is born in its group; on v1 it joins by itself, so that the groups can be made while it mounts.
@@ -165,46 +191,84 @@ fn start_init(
     plan: &ContainerPlan,
     stdio: LaunchStdio,
     netns: Option<OwnedFd>,
+    start: Option<OwnedFd>,
 ) -> Result<Launched, LaunchError> {
     let group = match &plan.cgroup.path {
-        CgroupPath::V1(_) => None,
-        CgroupPath::V2(dir) => {
-            make_group(plan)?;
-            Some(open_group(dir)?)
-        }
+        CgroupPath::V2(dir) if make_group(plan)? => Some(open_group(dir)?),
+        _ => None,
     };
-    let pid_namespace = PidNamespace::enter(&plan.namespaces.pid)?;
+    // With a user namespace they are mounted by us, after the clone.
+    let idmaps = match plan.namespaces.user {
+        NamespaceSource::Host => mounts::make_idmaps(&plan.mounts)?,
+        _ => Vec::new(),
+    };
     let (parent, child) = report::pair().step("create socket pair")?;
+    let detour = Detour::for_init(plan, netns.as_ref().map(AsFd::as_fd))?;
     let flags = init::clone_flags(&plan.namespaces, netns.is_some());
-    match fork_with(flags, group.as_ref().map(AsFd::as_fd)) {
+    let group_fd = group.as_ref().map(AsFd::as_fd);
+    let forked = match &plan.namespaces.user {
+        NamespaceSource::Path(path) => userns::fork_inside(path, flags, group_fd),
+        _ => fork_with(flags, group_fd),
+    };
+    match forked {
         Ok(Forked::Child) => {
-            drop(parent);
-            init::run(plan, stdio, netns, child)
+            drop((parent, detour));
+            let given = init::Given {
+                stdio,
+                netns,
+                start,
+                idmaps,
+            };
+            init::run(plan, given, child)
         }
         forked => {
-            drop((child, stdio, netns));
-            let child = StartedChild::new(forked, pid_namespace, parent)?;
-            let made = if group.is_none() {
-                make_group(plan)
-            } else {
-                Ok(())
-            };
-            if let Err(error) = made.and_then(|()| {
-                child
-                    .report
-                    .go_on()
-                    .step("tell the container process to go on")
-            }) {
-                return Err(child.end(error));
+            drop((child, stdio, netns, start, idmaps));
+            let child = StartedChild::new(forked, detour, parent)?;
+            let told = make_v1_group(plan, child.pid)
+                .and_then(|()| userns::prepare(plan, child.pid))
+                .and_then(|trees| child.go_on(&trees));
+            match told {
+                Ok(()) => child.wait_for_exec(&plan.cgroup.path, &plan.hooks),
+                Err(error) => Err(child.end(error)),
             }
-            child.wait_for_exec(&plan.cgroup.path)
         }
     }
 }
 
-fn make_group(plan: &ContainerPlan) -> Result<(), LaunchError> {
-    cgroup::create(&plan.cgroup)
-        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))
+/// Whether there is a group now. Those who may not manage any do without.
+fn make_group(plan: &ContainerPlan) -> Result<bool, LaunchError> {
+    match cgroup::create(&plan.cgroup) {
+        Ok(()) => Ok(true),
+        Err(_) if plan.cgroup_optional => Ok(false),
+        Err(e) => Err(LaunchError::setup(format!(
+            "unable to apply cgroup configuration: {e}"
+        ))),
+    }
+}
+
+/// The groups belong to us, so that the root of a user namespace cannot join them by itself.
+fn make_v1_group(plan: &ContainerPlan, pid: i32) -> Result<(), LaunchError> {
+    if !matches!(plan.cgroup.path, CgroupPath::V1(_)) || !make_group(plan)? {
+        return Ok(());
+    }
+    match plan.namespaces.user {
+        NamespaceSource::Host => Ok(()),
+        _ => {
+            plan.cgroup.path.adopt(pid).map_err(|e| {
+                LaunchError::setup(format!("unable to apply cgroup configuration: {e}"))
+            })
+        }
+    }
+}
+
+/// In a child: moves into the container's group.
+fn join_group(group: &CgroupPath, optional: bool) -> Result<(), LaunchError> {
+    match group.join() {
+        Err(e) if !optional => Err(LaunchError::setup(format!(
+            "unable to apply cgroup configuration: {e}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn open_group(dir: &Path) -> Result<OwnedFd, LaunchError> {
@@ -221,7 +285,7 @@ pub fn launch_exec(
         CgroupPath::V1(_) => None,
         CgroupPath::V2(dir) => Some(open_group(dir)?),
     };
-    let pid_namespace = PidNamespace::enter_of(init)?;
+    let detour = Detour::to_pid_namespace_of(init)?;
     let (parent, child) = report::pair().step("create socket pair")?;
     let forked = match fork_with(0, group.as_ref().map(AsFd::as_fd)) {
         // The container has made groups of its own, as a service manager does: then none but leaves hold processes,
@@ -242,7 +306,8 @@ pub fn launch_exec(
         }
         forked => {
             drop((child, stdio));
-            StartedChild::new(forked, pid_namespace, parent)?.wait_for_exec(&plan.cgroup)
+            StartedChild::new(forked, detour, parent)?
+                .wait_for_exec(&plan.cgroup, &Hooks::default())
         }
     }
 }
@@ -255,13 +320,13 @@ struct StartedChild {
 }
 
 impl StartedChild {
-    /// Comes back from the pid namespace in which the fork was made, whether or not it was.
+    /// Comes back from the namespaces in which the fork was made, whether or not it was.
     fn new(
         forked: io::Result<Forked>,
-        pid_namespace: PidNamespace,
+        detour: Detour,
         report: report::Listener,
     ) -> Result<StartedChild, LaunchError> {
-        let left = pid_namespace.leave();
+        let left = detour.leave();
         let Forked::Parent { pid, pidfd } = forked.step("clone")? else {
             unreachable!("the child does not get here")
         };
@@ -272,24 +337,54 @@ impl StartedChild {
         }
     }
 
-    /// Listens until it has become the user's program, or has given up and been reaped.
-    fn wait_for_exec(self, group: &CgroupPath) -> Result<Launched, LaunchError> {
-        match self.report.listen() {
-            Ok(Outcome::Executed { console }) => Ok(Launched {
+    fn go_on(&self, fds: &[OwnedFd]) -> Result<(), LaunchError> {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        self.report
+            .go_on(self.pid, &fds)
+            .step("tell the container process to go on")
+    }
+
+    /// Listens until it has become the user's program (or waits for its start), or has given up and been reaped.
+    fn wait_for_exec(self, group: &CgroupPath, hooks: &Hooks) -> Result<Launched, LaunchError> {
+        let mut heard = Heard::default();
+        loop {
+            let event = match self.report.next() {
+                Ok(event) => event,
+                Err(e) => {
+                    let text = format!("wait for the container process: {}", errno_text(&e));
+                    return Err(self.end(LaunchError::setup(text)));
+                }
+            };
+            if matches!(event, Event::Prepared)
+                && let Err(error) = self.run_hooks(hooks)
+            {
+                return Err(self.end(error));
+            }
+            if let Some(outcome) = heard.take(event) {
+                return self.conclude(outcome, group);
+            }
+        }
+    }
+
+    fn run_hooks(&self, hooks: &Hooks) -> Result<(), LaunchError> {
+        let (list, status) = (&hooks.create_runtime, hooks::Status::Creating);
+        hooks::run("createRuntime", list, &hooks.state, status, self.pid)?;
+        self.go_on(&[])
+    }
+
+    fn conclude(self, outcome: Outcome, group: &CgroupPath) -> Result<Launched, LaunchError> {
+        match outcome {
+            Outcome::Executed { console } => Ok(Launched {
                 pid: self.pid,
                 pidfd: self.pidfd,
                 console,
             }),
-            Ok(Outcome::Failed(error)) => Err(self.end(error)),
-            Ok(Outcome::Died) => {
+            Outcome::Failed(error) => Err(self.end(error)),
+            Outcome::Died => {
                 let text = match group.oom_kills() {
                     0 => "container init exited prematurely",
                     _ => "container init was OOM-killed (memory limit too low?)",
                 };
-                Err(self.end(LaunchError::setup(text)))
-            }
-            Err(e) => {
-                let text = format!("wait for the container process: {}", errno_text(&e));
                 Err(self.end(LaunchError::setup(text)))
             }
         }

@@ -6,10 +6,13 @@
 
 pub mod capability;
 mod devices;
+mod hooks;
+mod mappings;
 mod mounts;
 mod namespaces;
 mod process;
 mod resources;
+mod scheduling;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +27,10 @@ use wharf_spec::runtime::Spec;
 use crate::cgroup::CgroupPath;
 use crate::host::HostFacts;
 use crate::seccomp::SeccompProgram;
+
+pub use hooks::{Hook, HookState, Hooks};
+pub use mappings::{IdRange, Mappings};
+pub use scheduling::{ExecCpus, SchedulerPlan, Scheduling};
 
 /// Everything [`crate::launch`] needs to make one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +67,18 @@ pub struct ContainerPlan {
     pub create_cwd: bool,
     /// PID 1 is our own small reaper and the program its child (`--init`).
     pub init: bool,
+    /// Ids of the container's own user namespace; empty where it makes none.
+    pub mappings: Mappings,
+    /// The root file system shows ids mapped by these; empty shows them as they are stored.
+    pub rootfs_mappings: Mappings,
+    /// Clocks of the container's own time namespace, `(number of clock_gettime(2), seconds, nanoseconds)` ahead of the host's.
+    pub time_offsets: Vec<(u32, i64, u32)>,
+    /// Programs to run at points of its life.
+    pub hooks: Hooks,
+    /// Enter the root by `MS_MOVE` and `chroot` where `pivot_root` is impossible (an initial RAM disk).
+    pub no_pivot: bool,
+    /// We may not be allowed to manage control groups: then go on without, unless something was limited.
+    pub cgroup_optional: bool,
     /// The program.
     pub process: ProcessPlan,
 }
@@ -69,6 +88,12 @@ pub struct ContainerPlan {
 pub struct ExecPlan {
     /// The control group to join.
     pub cgroup: CgroupPath,
+    /// The container has a user namespace of its own.
+    pub user_namespace: bool,
+    /// And one of the clocks.
+    pub time_namespace: bool,
+    /// As [`ContainerPlan::cgroup_optional`].
+    pub cgroup_optional: bool,
     /// The program.
     pub process: ProcessPlan,
 }
@@ -98,6 +123,14 @@ pub struct ProcessPlan {
     pub oom_score_adj: Option<i32>,
     /// File mode creation mask.
     pub umask: u32,
+    /// SELinux label to change to at `execve`.
+    pub selinux: Option<String>,
+    /// How the kernel schedules it.
+    pub scheduling: Scheduling,
+    /// That many descriptors from 3 on are the program's.
+    pub preserve_fds: u32,
+    /// Stay in the caller's session keyring.
+    pub keep_keyring: bool,
 }
 
 /// Who a program runs as.
@@ -166,6 +199,10 @@ pub struct Namespaces {
     pub uts: NamespaceSource,
     /// View of the control group tree.
     pub cgroup: NamespaceSource,
+    /// Users and groups, and what their root may do.
+    pub user: NamespaceSource,
+    /// Monotonic and boot time.
+    pub time: NamespaceSource,
 }
 
 /// Where a namespace comes from.
@@ -216,6 +253,19 @@ pub struct MountStep {
     pub recursive_attrs: AttrChange,
     /// Propagation; `None` leaves what the kernel gives.
     pub propagation: Option<Propagation>,
+    /// Shows ids mapped.
+    pub idmap: Option<MountIdmap>,
+    /// A new tmpfs begins with a copy of what it covers (`tmpcopyup`).
+    pub copy_up: bool,
+}
+
+/// An idmapped mount, mount_setattr(2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountIdmap {
+    /// How.
+    pub mappings: Mappings,
+    /// Also everything mounted below.
+    pub recursive: bool,
 }
 
 /// What a mount shows.
@@ -336,6 +386,27 @@ pub struct PlanExtra {
     pub init: bool,
     /// Where the system call filter comes from.
     pub seccomp: SeccompPolicy,
+    /// What only the OCI runtime's command line gives.
+    pub oci: OciExtra,
+}
+
+/// What the OCI runtime's command line and newer parts of `config.json` add to a spec.
+#[derive(Debug, Clone, Default)]
+pub struct OciExtra {
+    /// What hooks are told.
+    pub state: HookState,
+    /// `uidMappings` and `gidMappings` of the mounts, by their position; missing means none.
+    pub mount_mappings: Vec<Mappings>,
+    /// The root file system shows ids mapped by these.
+    pub rootfs_mappings: Mappings,
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub keep_keyring: bool,
+    /// We may not be allowed to manage control groups.
+    pub rootless: bool,
 }
 
 /// Where the system call filter comes from.
@@ -404,9 +475,12 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
         .as_ref()
         .ok_or(PlanError::Missing("process"))?;
     let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
+    namespaces::refuse_unsupported(linux)?;
     let namespaces = namespaces::plan_namespaces(linux)?;
+    let mappings = namespaces::plan_mappings(linux, &namespaces)?;
     let cgroup = resources::plan_cgroup(linux, host)?;
-    let mounts = mounts::plan_mounts(spec, &namespaces, &cgroup.path)?;
+    let mut mounts = mounts::plan_mounts(spec, &namespaces, &cgroup.path)?;
+    mounts::plan_idmaps(&mut mounts, &extra.oci.mount_mappings, &mappings)?;
     let caps = capability::plan_caps(process.capabilities().as_ref(), host.cap_bounding);
     let seccomp = crate::seccomp::plan_seccomp(
         &extra.seccomp,
@@ -447,7 +521,13 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
         domainname: uts_name(spec.domainname()),
         create_cwd: extra.create_cwd,
         init: extra.init,
-        process: process::plan_process(process, &extra, host.cap_bounding, seccomp)?,
+        process: process::plan_process(process, linux, &extra, host.cap_bounding, seccomp)?,
+        time_offsets: namespaces::plan_time_offsets(linux, &namespaces)?,
+        hooks: hooks::plan_hooks(spec, extra.oci.state)?,
+        no_pivot: extra.oci.no_pivot,
+        cgroup_optional: extra.oci.rootless && linux.resources().is_none(),
+        rootfs_mappings: extra.oci.rootfs_mappings,
+        mappings,
         layers_one_by_one: layers_one_by_one(&extra.rootfs, host),
         rootfs: extra.rootfs,
         namespaces,
@@ -478,7 +558,29 @@ pub fn plan_exec(
 ) -> Result<ExecPlan, PlanError> {
     Ok(ExecPlan {
         cgroup: container.cgroup.path.clone(),
+        user_namespace: container.namespaces.user != NamespaceSource::Host,
+        time_namespace: container.namespaces.time != NamespaceSource::Host,
+        cgroup_optional: container.cgroup_optional,
         process: process::plan_exec_process(&container.process, options, host.cap_bounding)?,
+    })
+}
+
+/// Plans a further process from an OCI description of it (`exec --process`). Pure. The container's system call filter
+/// is the process's too.
+pub fn plan_exec_oci(
+    container: &ContainerPlan,
+    process: &wharf_spec::runtime::Process,
+    preserve_fds: u32,
+    host: &HostFacts,
+) -> Result<ExecPlan, PlanError> {
+    let mut planned = process::plan_oci_exec(&container.process, process, host.cap_bounding)?;
+    planned.preserve_fds = preserve_fds;
+    Ok(ExecPlan {
+        cgroup: container.cgroup.path.clone(),
+        user_namespace: container.namespaces.user != NamespaceSource::Host,
+        time_namespace: container.namespaces.time != NamespaceSource::Host,
+        cgroup_optional: container.cgroup_optional,
+        process: planned,
     })
 }
 

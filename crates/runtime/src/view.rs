@@ -21,11 +21,12 @@ pub fn enter(
     wharf_sys::mountns::unshare().step("unshare the mount namespace")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).step("make mounts private")?;
-    let sources = mounts::prepare(steps)?;
+    let sources = mounts::prepare(steps, &[])?;
+    let place = rootfs::Place::OverRoot;
     let one_by_one = layers_one_by_one(root, host);
-    let mounted = rootfs::mount(root, one_by_one)?;
+    let mounted = rootfs::mount(root, one_by_one, &place)?;
     mounts::execute(&mounted, steps, sources)?;
-    rootfs::enter(&mounted, None)?;
+    rootfs::enter(&mounted, None, false, &place)?;
     open_root()
 }
 

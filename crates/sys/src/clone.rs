@@ -36,7 +36,7 @@ pub enum Forked {
     },
 }
 
-/// Forks into the given `CLONE_NEW*` namespaces and, when given, straight into a v2 cgroup directory.
+/// Forks into the given `CLONE_NEW*` namespaces (`CLONE_PARENT` is taken too) and, when given, straight into a v2 cgroup directory.
 ///
 /// # Errors
 /// `EINVAL` when the process has other threads: only the calling thread would exist in the child, with every
@@ -49,7 +49,11 @@ pub fn fork_with(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
     let mut args = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling's is that of the caller (clone(2)).
+        exit_signal: match namespaces & libc::CLONE_PARENT as u64 {
+            0 => libc::SIGCHLD as u64,
+            _ => 0,
+        },
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
@@ -83,6 +87,12 @@ fn is_single_threaded() -> io::Result<bool> {
 pub fn unshare_cgroup_namespace() -> io::Result<()> {
     // SAFETY: the call is unsafe for CLONE_FILES alone; CLONE_NEWCGROUP touches no memory and no descriptor.
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }?)
+}
+
+/// Gives the calling thread's children a time namespace of their own, and itself after `execve` (Linux 6.3).
+pub fn unshare_time_namespace() -> io::Result<()> {
+    // SAFETY: as above: CLONE_NEWTIME touches no memory and no descriptor.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWTIME) }?)
 }
 
 /// Plain fork: the child's pid, or 0 in the child. For a process that is a single-threaded child already.

@@ -159,6 +159,73 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     })
 }
 
+/// `struct sched_attr` of `linux/sched/types.h`, version 0; [`set_scheduler`] fills in its size.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct SchedAttr {
+    /// Bytes of this struct.
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For `SCHED_OTHER` and `SCHED_BATCH`.
+    pub nice: i32,
+    /// For `SCHED_FIFO` and `SCHED_RR`.
+    pub priority: u32,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub runtime: u64,
+    /// Nanoseconds, likewise.
+    pub deadline: u64,
+    /// Nanoseconds, likewise.
+    pub period: u64,
+}
+
+const _: () = assert!(size_of::<SchedAttr>() == 48);
+
+/// Sets the calling thread's scheduling policy, sched_setattr(2).
+pub fn set_scheduler(attributes: SchedAttr) -> io::Result<()> {
+    let attributes = SchedAttr {
+        size: 48,
+        ..attributes
+    };
+    // SAFETY: the struct says how long it is and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
+}
+
+/// Sets the calling thread's I/O class and level, ioprio_set(2).
+pub fn set_io_priority(priority: u16) -> io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
+    const PROCESS: libc::c_int = 1;
+    // SAFETY: plain values.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            PROCESS,
+            0,
+            libc::c_int::from(priority),
+        )
+    })
+}
+
+/// Sets the execution domain, personality(2).
+pub fn set_personality(domain: u32) -> io::Result<()> {
+    // SAFETY: plain values.
+    check(unsafe { libc::personality(domain.into()) }.into())
+}
+
+/// Restricts the calling thread to these processors, sched_setaffinity(2).
+pub fn set_cpu_affinity(cpus: &[u32]) -> io::Result<()> {
+    let words = cpus.iter().max().map_or(1, |last| last / 64 + 1);
+    let mut mask = vec![0_u64; usize::try_from(words).unwrap_or(1)];
+    for cpu in cpus {
+        mask[usize::try_from(cpu / 64).unwrap_or(0)] |= 1 << (cpu % 64);
+    }
+    let length = mask.len() * size_of::<u64>();
+    // SAFETY: the length is that of the mask, which outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, length, mask.as_ptr()) })
+}
+
 /// Leaves the inherited session keyring for a new anonymous one.
 pub fn join_new_session_keyring() -> io::Result<()> {
     /// `KEYCTL_JOIN_SESSION_KEYRING`.

@@ -28,6 +28,9 @@ fn main() -> ExitCode {
             let _ = rustix::process::setsid();
             wharf_server::daemon::main("wharf daemon", args.into_iter().skip(1))
         }
+        Role::OciRuntime => wharf_oci::main(&program.to_string_lossy(), args),
+        // A link is not needed to try it: the word becomes its name.
+        Role::OciRuntimeWord => wharf_oci::main("wharf-runtime", args.split_off(1)),
         Role::Spawner => wharf_runtime::spawner::main(),
         Role::Netd => wharf_network::netd::main(),
     }

@@ -21,6 +21,10 @@ pub enum Role {
     Spawner,
     /// The process that serves names and ports of containers, invoked as `wharf netd` by the daemon.
     Netd,
+    /// The OCI runtime, invoked by a name of its own: all arguments are its own.
+    OciRuntime,
+    /// The OCI runtime, invoked as `wharf oci-runtime`: they follow the word.
+    OciRuntimeWord,
 }
 
 impl Role {
@@ -33,11 +37,15 @@ impl Role {
         if name == "dockerd" {
             return Role::Dockerd;
         }
+        if name == "wharf-runtime" || name == "runc" {
+            return Role::OciRuntime;
+        }
         match first.and_then(OsStr::to_str) {
             Some("daemon") => Role::Daemon,
             Some(wharf_cli::autostart::DETACHED_DAEMON) => Role::DetachedDaemon,
             Some("spawner") => Role::Spawner,
             Some("netd") => Role::Netd,
+            Some("oci-runtime") => Role::OciRuntimeWord,
             _ => Role::Cli { name: "wharf" },
         }
     }
@@ -60,6 +68,9 @@ mod tests {
             ("/usr/local/bin/docker", Some("daemon"), docker),
             ("docker", None, docker),
             ("dockerd", Some("-H"), Role::Dockerd),
+            ("/usr/bin/wharf-runtime", Some("spawner"), Role::OciRuntime),
+            ("runc", None, Role::OciRuntime),
+            ("wharf", Some("oci-runtime"), Role::OciRuntimeWord),
             ("", None, wharf),
         ] {
             assert_eq!(

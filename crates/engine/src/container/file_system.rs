@@ -142,6 +142,8 @@ fn bind(target: &str, path: PathBuf, read_only: bool, recursive: bool) -> MountS
             kind: PropagationKind::Private,
             recursive: true,
         }),
+        idmap: None,
+        copy_up: false,
     }
 }
 

@@ -46,6 +46,15 @@ impl CgroupPath {
             .try_for_each(|d| write_file(&d.dir.join("tasks"), "0"))
     }
 
+    /// Moves a process of one thread in, for one that may not do so itself (v1 only).
+    pub fn adopt(&self, pid: i32) -> Result<(), CgroupError> {
+        let CgroupPath::V1(dirs) = self else {
+            return Ok(());
+        };
+        dirs.iter()
+            .try_for_each(|d| write_file(&d.dir.join("tasks"), &pid.to_string()))
+    }
+
     /// v2: the directory, among this and nested ones, that a process is in.
     pub(crate) fn group_of(&self, pidfd: &OwnedFd) -> io::Result<PathBuf> {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
@@ -172,6 +181,19 @@ impl CgroupPath {
         match self {
             CgroupPath::V1(_) => write_file(&self.freezer_dir()?.join("freezer.state"), "THAWED"),
             CgroupPath::V2(dir) => write_file(&dir.join("cgroup.freeze"), "0"),
+        }
+    }
+
+    /// Whether all processes are stopped, or about to be. What cannot be told is not.
+    pub fn is_frozen(&self) -> bool {
+        match self {
+            CgroupPath::V1(_) => self
+                .freezer_dir()
+                .and_then(|dir| read(&dir.join("freezer.state")))
+                .is_ok_and(|state| state.trim() != "THAWED"),
+            CgroupPath::V2(dir) => {
+                read(&dir.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
+            }
         }
     }
 

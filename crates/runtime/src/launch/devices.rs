@@ -1,6 +1,7 @@
 //! Device nodes and links in the container's `/dev`.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::AtFlags;
 use rustix::fs::{
@@ -8,14 +9,27 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::mounts::attach;
 use super::root::Root;
 use super::{LaunchError, Step};
 use crate::plan::{DeviceKind, DeviceNode};
 
-/// Makes all nodes. The file mode creation mask must be 0.
-pub(super) fn make_nodes(root: &Root, devices: &[DeviceNode]) -> Result<(), LaunchError> {
+/// Makes all nodes. The file mode creation mask must be 0. Where we may not, the host's are bound: `sources` has one per
+/// device then.
+pub(super) fn make_nodes(
+    root: &Root,
+    devices: &[DeviceNode],
+    sources: Vec<OwnedFd>,
+) -> Result<(), LaunchError> {
+    let mut sources = sources.into_iter();
     for device in devices {
-        make_node(root, device).step_with(|| format!("error creating device {:?}", device.path))?;
+        let made = match sources.next() {
+            Some(node) => root
+                .ensure_file(&device.path)
+                .and_then(|target| attach(&node, &target)),
+            None => make_node(root, device),
+        };
+        made.step_with(|| format!("error creating device {:?}", device.path))?;
     }
     Ok(())
 }

@@ -20,9 +20,9 @@ pub(super) fn run(
     reporter: Reporter,
 ) -> ! {
     let settled = set_up(plan, init, stdio, &reporter)
-        .and_then(|streams| program::settle(&plan.process, streams, &reporter));
+        .and_then(|streams| program::settle(&plan.process, streams, &reporter, None));
     match settled {
-        Ok(identity) => program::run(&plan.process, &identity, &reporter),
+        Ok(identity) => program::run(&plan.process, &identity, reporter, None),
         Err(error) => give_up(&reporter, error),
     }
 }
@@ -33,18 +33,26 @@ fn set_up(
     stdio: LaunchStdio,
     reporter: &Reporter,
 ) -> Result<Streams, LaunchError> {
-    program::isolate()?;
-    plan.cgroup
-        .join()
-        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))?;
+    program::isolate(&plan.process)?;
+    program::run_on(&plan.process.scheduling.cpus.initial)?;
+    super::join_group(&plan.cgroup, plan.cgroup_optional)?;
+    program::run_on(&plan.process.scheduling.cpus.last)?;
     program::set_oom_score(plan.process.oom_score_adj)?;
-    // One call for all: namespaces that the container shares with us are joined too, which changes nothing.
-    let all = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+    // One call for all: namespaces that the container shares with us are joined too, which changes nothing. Only one's own
+    // user namespace cannot be joined.
+    let mut more = ThreadNameSpaceType::empty();
+    more.set(ThreadNameSpaceType::USER, plan.user_namespace);
+    more.set(ThreadNameSpaceType::TIME, plan.time_namespace);
+    let all = more
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::MOUNT;
     move_into_thread_name_spaces(init, all).step("failed to join the container's namespaces")?;
+    if plan.user_namespace {
+        program::become_root()?;
+    }
     let root = rustix::fs::openat(
         CWD,
         "/",

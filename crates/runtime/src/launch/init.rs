@@ -1,17 +1,16 @@
 //! The container's first process, from `clone3` to `execve`.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::thread::{
-    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
-};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::detour::{join_path, joins_before_clone};
+use super::program::BeforeProgram;
 use super::report::Reporter;
 use super::root::Root;
 use super::{
-    LaunchError, LaunchStdio, Step, console, devices, masks, mounts, program, reaper, rootfs,
+    LaunchError, LaunchStdio, Step, console, devices, hooks, masks, mounts, program, reaper,
+    rootfs, userns,
 };
 use crate::plan::{ContainerPlan, NamespaceSource, Namespaces, Propagation, PropagationKind};
 
@@ -19,6 +18,7 @@ use crate::plan::{ContainerPlan, NamespaceSource, Namespaces, Propagation, Propa
 /// when it is made, so it comes after joining.
 pub(super) fn clone_flags(ns: &Namespaces, has_netns: bool) -> u64 {
     let kinds = [
+        (&ns.user, libc::CLONE_NEWUSER),
         (&ns.mount, libc::CLONE_NEWNS),
         (&ns.pid, libc::CLONE_NEWPID),
         (&ns.ipc, libc::CLONE_NEWIPC),
@@ -35,93 +35,93 @@ pub(super) fn clone_flags(ns: &Namespaces, has_netns: bool) -> u64 {
     u64::from(flags.unsigned_abs())
 }
 
-/// Children are born into another pid namespace while this is entered; the process itself never moves.
+/// What the child is given by descriptor.
 #[derive(Debug)]
-pub(super) struct PidNamespace {
-    own: Option<OwnedFd>,
-}
-
-impl PidNamespace {
-    /// Enters the namespace that the plan names by path, if any.
-    pub(super) fn enter(source: &NamespaceSource) -> Result<PidNamespace, LaunchError> {
-        let NamespaceSource::Path(path) = source else {
-            return Ok(PidNamespace { own: None });
-        };
-        let own = open_own_pid_namespace()?;
-        let join = || -> io::Result<()> {
-            let ns = File::open(path)?;
-            Ok(move_into_link_name_space(
-                ns.as_fd(),
-                Some(LinkNameSpaceType::ProcessID),
-            )?)
-        };
-        join().step_with(|| format!("failed to join pid namespace {}", path.display()))?;
-        Ok(PidNamespace { own: Some(own) })
-    }
-
-    /// Enters that of a process.
-    pub(super) fn enter_of(pidfd: &OwnedFd) -> Result<PidNamespace, LaunchError> {
-        let own = open_own_pid_namespace()?;
-        move_into_thread_name_spaces(pidfd.as_fd(), ThreadNameSpaceType::PROCESS_ID)
-            .step("failed to join the container's pid namespace")?;
-        Ok(PidNamespace { own: Some(own) })
-    }
-
-    /// Back to the caller's own.
-    pub(super) fn leave(self) -> Result<(), LaunchError> {
-        match self.own {
-            Some(own) => move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
-                .step("return to own pid namespace"),
-            None => Ok(()),
-        }
-    }
-}
-
-fn open_own_pid_namespace() -> Result<OwnedFd, LaunchError> {
-    Ok(File::open("/proc/self/ns/pid")
-        .step("open own pid namespace")?
-        .into())
+pub(super) struct Given {
+    pub(super) stdio: LaunchStdio,
+    pub(super) netns: Option<OwnedFd>,
+    /// Where to wait to be started; without, it starts by itself.
+    pub(super) start: Option<OwnedFd>,
+    /// User namespaces of idmapped mounts, by position.
+    pub(super) idmaps: Vec<Option<OwnedFd>>,
 }
 
 /// Runs in the child; never returns.
-pub(super) fn run(
-    plan: &ContainerPlan,
-    stdio: LaunchStdio,
-    netns: Option<OwnedFd>,
-    reporter: Reporter,
-) -> ! {
-    match set_up(plan, stdio, netns, &reporter) {
-        Ok(streams) => finish(plan, streams, reporter),
+pub(super) fn run(plan: &ContainerPlan, given: Given, reporter: Reporter) -> ! {
+    let Given {
+        stdio,
+        netns,
+        start,
+        idmaps,
+    } = given;
+    match set_up(plan, stdio, netns, &idmaps, &reporter) {
+        Ok((streams, pid)) => finish(plan, streams, start, pid, reporter),
         Err(error) => give_up(&reporter, error),
     }
 }
 
-/// Everything up to a finished root. The order is the kernel's: what needs host paths comes before `attach`, what
-/// needs `/proc` writable before it is made read-only, links and modes under a mask of 0.
+/// Everything up to a finished root, and our pid on the host. The order is the kernel's: what needs host paths comes
+/// before `attach`, what needs `/proc` writable before it is made read-only, links and modes under a mask of 0.
 fn set_up(
     plan: &ContainerPlan,
     stdio: LaunchStdio,
     netns: Option<OwnedFd>,
+    idmaps: &[Option<OwnedFd>],
     reporter: &Reporter,
-) -> Result<console::Streams, LaunchError> {
-    program::isolate()?;
+) -> Result<(console::Streams, i32), LaunchError> {
+    program::isolate(&plan.process)?;
+    let entered = userns::enter(plan, reporter)?;
     join_namespaces(&plan.namespaces, netns)?;
     program::set_oom_score(plan.process.oom_score_adj)?;
     rustix::process::umask(0.into());
 
-    let propagation = plan.rootfs_propagation.unwrap_or(HOST_PROPAGATION);
-    rootfs::set_propagation("/", propagation).step("set propagation of host mounts")?;
-    let sources = mounts::prepare(&plan.mounts)?;
-    let root = rootfs::mount(&plan.rootfs, plan.layers_one_by_one)?;
-    join_group(plan, reporter)?;
-    mounts::execute(&root, &plan.mounts, sources)?;
-    devices::make_nodes(&root, &plan.devices)?;
+    join_path(&plan.namespaces.mount, LinkNameSpaceType::Mount)?;
+    let place = rootfs::Place::of(plan)?;
+    if place == rootfs::Place::OverRoot {
+        let propagation = plan.rootfs_propagation.unwrap_or(HOST_PROPAGATION);
+        rootfs::set_propagation("/", propagation).step("set propagation of host mounts")?;
+    }
+    let (pid, trees) = match entered {
+        Some(entered) => (Some(entered.pid), entered.trees),
+        None => (None, Vec::new()),
+    };
+    let mut trees = trees.into_iter();
+    let (root, sources) = match trees.next() {
+        Some(root) => {
+            let sources = mounts::Sources::received(&plan.mounts, trees)?;
+            (rootfs::attach_root(root, &place)?, sources)
+        }
+        None => {
+            let sources = mounts::Sources {
+                mounts: mounts::prepare(&plan.mounts, idmaps)?,
+                devices: match pid {
+                    Some(_) => mounts::copy_devices(&plan.devices)?,
+                    None => Vec::new(),
+                },
+            };
+            let root = rootfs::mount(&plan.rootfs, plan.layers_one_by_one, &place)?;
+            (root, sources)
+        }
+    };
+    let pid = match pid {
+        Some(pid) => pid,
+        None => {
+            reporter
+                .wait_to_go_on()
+                .step("wait for the control group")?
+                .0
+        }
+    };
+    join_group(plan)?;
+    mounts::execute(&root, &plan.mounts, sources.mounts)?;
+    devices::make_nodes(&root, &plan.devices, sources.devices)?;
     devices::make_links(&root, &plan.links)?;
     let streams = console::open(&root, stdio, reporter)?;
     console::mount_console(&root, &streams)?;
     if plan.create_cwd {
         create_cwd(&root, &plan.process.cwd)?;
     }
+    run_hooks(plan, pid, reporter)?;
     set_names(plan)?;
     masks::set_sysctls(&root, &plan.sysctls)?;
     masks::make_readonly(&root, &plan.readonly_paths)?;
@@ -129,8 +129,26 @@ fn set_up(
     if plan.rootfs_readonly {
         masks::make_root_readonly(&root)?;
     }
-    rootfs::enter(&root, plan.rootfs_propagation)?;
-    Ok(streams)
+    rootfs::enter(&root, plan.rootfs_propagation, plan.no_pivot, &place)?;
+    Ok((streams, pid))
+}
+
+/// Those of the launching process first, then those in the container's namespaces.
+fn run_hooks(plan: &ContainerPlan, pid: i32, reporter: &Reporter) -> Result<(), LaunchError> {
+    let list = &plan.hooks;
+    if !list.any_before_root() {
+        return Ok(());
+    }
+    reporter.send_prepared().step("report")?;
+    reporter.wait_to_go_on().step("wait for hooks")?;
+    let status = hooks::Status::Creating;
+    hooks::run(
+        "createContainer",
+        &list.create_container,
+        &list.state,
+        status,
+        pid,
+    )
 }
 
 /// The host's mounts keep arriving until the root is left, but nothing of ours travels back (runc's default).
@@ -147,49 +165,33 @@ fn create_cwd(root: &Root, cwd: &str) -> Result<(), LaunchError> {
 }
 
 fn join_namespaces(ns: &Namespaces, netns: Option<OwnedFd>) -> Result<(), LaunchError> {
-    join_path(&ns.ipc, LinkNameSpaceType::InterProcessCommunication, "ipc")?;
-    join_path(&ns.uts, LinkNameSpaceType::HostNameAndNISDomainName, "uts")?;
-    match (netns, &ns.net) {
-        (Some(fd), _) => move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
-            .step("failed to join the network namespace")?,
-        (None, NamespaceSource::New) => {
-            wharf_sys::netns::loopback_up().step("bring up the loopback interface")?
+    let is_new_network = ns.net == NamespaceSource::New && netns.is_none();
+    if !joins_before_clone(ns) {
+        join_path(&ns.ipc, LinkNameSpaceType::InterProcessCommunication)?;
+        join_path(&ns.uts, LinkNameSpaceType::HostNameAndNISDomainName)?;
+        match netns {
+            Some(fd) => move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
+                .step("failed to join the network namespace")?,
+            None => join_path(&ns.net, LinkNameSpaceType::Network)?,
         }
-        (None, source) => join_path(source, LinkNameSpaceType::Network, "net")?,
+    }
+    if is_new_network {
+        wharf_sys::netns::loopback_up().step("bring up the loopback interface")?;
     }
     Ok(())
 }
 
 /// The namespace comes after joining, for its root is the group the process is in.
-fn join_group(plan: &ContainerPlan, reporter: &Reporter) -> Result<(), LaunchError> {
-    reporter
-        .wait_to_go_on()
-        .step("wait for the control group")?;
-    plan.cgroup
-        .path
-        .join()
-        .map_err(|e| LaunchError::setup(format!("unable to apply cgroup configuration: {e}")))?;
+fn join_group(plan: &ContainerPlan) -> Result<(), LaunchError> {
+    if plan.namespaces.user == NamespaceSource::Host {
+        super::join_group(&plan.cgroup.path, plan.cgroup_optional)?;
+    }
     match &plan.namespaces.cgroup {
         NamespaceSource::New => {
             wharf_sys::clone::unshare_cgroup_namespace().step("unshare cgroup namespace")
         }
-        source => join_path(source, LinkNameSpaceType::ControlGroup, "cgroup"),
+        source => join_path(source, LinkNameSpaceType::ControlGroup),
     }
-}
-
-fn join_path(
-    source: &NamespaceSource,
-    kind: LinkNameSpaceType,
-    name: &str,
-) -> Result<(), LaunchError> {
-    let NamespaceSource::Path(path) = source else {
-        return Ok(());
-    };
-    let join = || -> io::Result<()> {
-        let ns = File::open(path)?;
-        Ok(move_into_link_name_space(ns.as_fd(), Some(kind))?)
-    };
-    join().step_with(|| format!("failed to join {name} namespace {}", path.display()))
 }
 
 fn set_names(plan: &ContainerPlan) -> Result<(), LaunchError> {
@@ -203,10 +205,25 @@ fn set_names(plan: &ContainerPlan) -> Result<(), LaunchError> {
 }
 
 /// With `--init` this process stays as PID 1 and a child goes on; without, it goes on itself.
-fn finish(plan: &ContainerPlan, streams: console::Streams, reporter: Reporter) -> ! {
-    match program::settle(&plan.process, streams, &reporter) {
-        Ok(identity) if plan.init => reaper::run(&plan.process, &identity, reporter),
-        Ok(identity) => program::run(&plan.process, &identity, &reporter),
+fn finish(
+    plan: &ContainerPlan,
+    streams: console::Streams,
+    start: Option<OwnedFd>,
+    pid: i32,
+    reporter: Reporter,
+) -> ! {
+    match program::settle(&plan.process, streams, &reporter, start.as_ref()) {
+        Ok(identity) => {
+            let before = BeforeProgram {
+                start,
+                hooks: &plan.hooks,
+                pid,
+            };
+            if plan.init {
+                reaper::run(&plan.process, &identity, reporter, before)
+            }
+            program::run(&plan.process, &identity, reporter, Some(before))
+        }
         Err(error) => give_up(&reporter, error),
     }
 }

@@ -17,9 +17,10 @@ use wharf_sys::mount::{MountAttr, mount_setattr};
 
 use super::root::{Root, file_type};
 use super::rootfs::clone_flags;
-use super::{LaunchError, errno_text, proc_guard};
+use super::{LaunchError, Step, copy_up, errno_text, proc_guard, userns};
 use crate::plan::{
-    AttrChange, CgroupV1Entry, MountSource, MountStep, Propagation, PropagationKind, attr,
+    AttrChange, CgroupV1Entry, DeviceNode, MountSource, MountStep, Propagation, PropagationKind,
+    attr,
 };
 
 /// What a bind shows, found before the root is attached over the host's `/`: afterwards, a path that climbs to `/`
@@ -35,21 +36,64 @@ pub(crate) enum Source {
     Tree(OwnedFd),
 }
 
-/// Finds the sources of all binds.
-pub(crate) fn prepare(steps: &[MountStep]) -> Result<Vec<Source>, LaunchError> {
-    steps
-        .iter()
-        .map(|step| find_source(step).map_err(|e| failed(step, "open source", &e)))
-        .collect()
+/// What mounts and devices show, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// One per mount.
+    pub(super) mounts: Vec<Source>,
+    /// One per device, in a user namespace; otherwise they are made.
+    pub(super) devices: Vec<OwnedFd>,
 }
 
-fn find_source(step: &MountStep) -> io::Result<Source> {
+impl Sources {
+    /// Sorts what [`copy_sources`] made, but for the root.
+    pub(super) fn received(
+        steps: &[MountStep],
+        trees: impl Iterator<Item = OwnedFd>,
+    ) -> Result<Sources, LaunchError> {
+        let mut trees = trees;
+        let mut mounts = Vec::new();
+        for step in steps {
+            mounts.push(match step.source {
+                MountSource::Bind { .. } => {
+                    Source::Tree(trees.next().ok_or_else(|| {
+                        LaunchError::setup("the source of a mount did not arrive")
+                    })?)
+                }
+                _ => Source::None,
+            });
+        }
+        Ok(Sources {
+            mounts,
+            devices: trees.collect(),
+        })
+    }
+}
+
+/// Finds the sources of all binds. `userns`: whose mappings an idmapped mount is to have, by position.
+pub(crate) fn prepare(
+    steps: &[MountStep],
+    userns: &[Option<OwnedFd>],
+) -> Result<Vec<Source>, LaunchError> {
+    let find = |(at, step): (usize, &MountStep)| {
+        let userns = userns.get(at).and_then(Option::as_ref);
+        find_source(step, userns).map_err(|e| failed(step, "open source", &e))
+    };
+    steps.iter().enumerate().map(find).collect()
+}
+
+fn find_source(step: &MountStep, userns: Option<&OwnedFd>) -> io::Result<Source> {
     let MountSource::Bind { path, recursive } = &step.source else {
         return Ok(Source::None);
     };
     let mut place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     if let Some(subpath) = &step.subpath {
         place = open_part(&place, subpath)?;
+    }
+    if let (Some(userns), Some(idmap)) = (userns, &step.idmap) {
+        let tree = copy_tree(&place, *recursive)?;
+        userns::idmap(tree.as_fd(), idmap.recursive, userns.as_fd())?;
+        return Ok(Source::Tree(tree));
     }
     if *recursive && is_host_root(place.as_fd())? {
         return copy_tree(&place, true).map(Source::Tree);
@@ -79,6 +123,55 @@ fn part_of(root: &Root, whole: &OwnedFd, subpath: &str) -> io::Result<OwnedFd> {
     unmount(".", UnmountFlags::DETACH)?;
     fchdir(root.as_fd())?;
     part
+}
+
+/// User namespaces for the idmapped mounts among `steps`, by position; none at all when there are none.
+pub(super) fn make_idmaps(steps: &[MountStep]) -> Result<Vec<Option<OwnedFd>>, LaunchError> {
+    if steps.iter().all(|step| step.idmap.is_none()) {
+        return Ok(Vec::new());
+    }
+    let make = |step: &MountStep| {
+        step.idmap
+            .as_ref()
+            .map(|idmap| userns::make(&idmap.mappings))
+            .transpose()
+    };
+    steps.iter().map(make).collect()
+}
+
+/// Copies, for an init that cannot, the sources of all binds and the host's device nodes.
+pub(super) fn copy_sources(
+    steps: &[MountStep],
+    devices: &[DeviceNode],
+    trees: &mut Vec<OwnedFd>,
+) -> Result<(), LaunchError> {
+    let idmaps = make_idmaps(steps)?;
+    for (step, source) in steps.iter().zip(prepare(steps, &idmaps)?) {
+        let MountSource::Bind { recursive, .. } = &step.source else {
+            continue;
+        };
+        let tree = match source {
+            Source::Tree(tree) => tree,
+            Source::Place(place) => {
+                copy_tree(&place, *recursive).map_err(|e| failed(step, "copy source", &e))?
+            }
+            Source::None => unreachable!("prepare() finds a source for each bind"),
+        };
+        trees.push(tree);
+    }
+    trees.extend(copy_devices(devices)?);
+    Ok(())
+}
+
+/// The host's nodes of the same paths.
+pub(super) fn copy_devices(devices: &[DeviceNode]) -> Result<Vec<OwnedFd>, LaunchError> {
+    devices
+        .iter()
+        .map(|device| {
+            copy_dir(Path::new(&device.path))
+                .step_with(|| format!("error creating device {:?}", device.path))
+        })
+        .collect()
 }
 
 fn is_host_root(place: BorrowedFd<'_>) -> io::Result<bool> {
@@ -220,6 +313,9 @@ fn mount_filesystem(
         let target = root
             .open_no_links(&step.target, OFlags::PATH | OFlags::DIRECTORY)
             .what("open mount point")?;
+        if fstype == "sysfs" {
+            return mount_sysfs(root, step, source, options, &target);
+        }
         return mount_new(step, fstype, source, options, &target);
     }
     let existing = root
@@ -241,7 +337,47 @@ fn mount_filesystem(
     };
     // Nothing is mounted yet, but no new file system but procfs itself may be there.
     proc_guard::check(&step.target, &target, &target).what("mount")?;
+    if step.copy_up && fstype == "tmpfs" {
+        return mount_copy(step, source, &all, &target);
+    }
     mount_new(step, fstype, source, &all, &target)
+}
+
+/// The copy is made before anybody sees it, and before it may be read-only.
+fn mount_copy(
+    step: &MountStep,
+    source: &str,
+    options: &[(String, Option<String>)],
+    target: &OwnedFd,
+) -> StepResult<()> {
+    let mount =
+        new_mount("tmpfs", source, options, step.attrs.set & !attr::RDONLY).what("mount")?;
+    copy_up::copy_dir(target.as_fd(), mount.as_fd()).what("copy up")?;
+    let readonly = AttrChange {
+        set: step.attrs.set & attr::RDONLY,
+        clear: 0,
+    };
+    change(mount.as_fd(), false, readonly).what("set attributes")?;
+    change(mount.as_fd(), true, step.recursive_attrs).what("set attributes")?;
+    propagate(mount.as_fd(), step.propagation).what("set propagation")?;
+    attach(&mount, target).what("mount")
+}
+
+/// A new sysfs shows a network namespace, and is for those who own it; another one's is shown as the host sees it (crun).
+fn mount_sysfs(
+    root: &Root,
+    step: &MountStep,
+    source: &str,
+    options: &[(String, Option<String>)],
+    target: &OwnedFd,
+) -> StepResult<()> {
+    match mount_new(step, "sysfs", source, options, target) {
+        Err((_, e)) if e.raw_os_error() == Some(libc::EPERM) => {
+            let tree = open_tree(CWD, "/sys", clone_flags(true)).what("open source")?;
+            mount_bind(root, step, &tree)
+        }
+        mounted => mounted,
+    }
 }
 
 fn mount_new(

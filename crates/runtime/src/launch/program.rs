@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, fchown, fstat, fstatfs, major, minor,
@@ -19,21 +19,55 @@ use wharf_sys::seccomp::{SockFilter, load_filter};
 use super::console::Streams;
 use super::report::Reporter;
 use super::user::{self, Identity};
-use super::{LaunchError, Step, errno_text};
-use crate::plan::{CapSets, ProcessPlan, capability};
+use super::{LaunchError, Step, errno_text, hooks, waiting};
+use crate::plan::{CapSets, Hooks, ProcessPlan, capability};
 use crate::seccomp::SeccompProgram;
 
 /// First thing in every child: what it inherited from us must not matter. Until `execve` nobody in the container may
 /// look into this process, whose memory and descriptors are the host's (CVE-2016-9962); `execve` lifts it.
-pub(super) fn isolate() -> Result<(), LaunchError> {
+pub(super) fn isolate(plan: &ProcessPlan) -> Result<(), LaunchError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("prctl(PR_SET_DUMPABLE)")?;
     sys::reset_signals();
     rustix::process::setsid().step("setsid")?;
+    if plan.keep_keyring {
+        return Ok(());
+    }
     // Kernels without keyrings have none to inherit.
     match sys::join_new_session_keyring() {
         Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
         joined => joined.step("join session keyring"),
     }
+}
+
+/// What happens between being ready and the program, for the container's own program.
+#[derive(Debug)]
+pub(super) struct BeforeProgram<'a> {
+    /// Wait here to be started.
+    pub(super) start: Option<OwnedFd>,
+    /// The container's hooks.
+    pub(super) hooks: &'a Hooks,
+    /// This process as the launching one sees it.
+    pub(super) pid: i32,
+}
+
+/// Restricts this process to some processors; none named is no restriction.
+pub(super) fn run_on(cpus: &[u32]) -> Result<(), LaunchError> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    sys::set_cpu_affinity(cpus).step("error setting CPU affinity")
+}
+
+/// Right after entering a user namespace: its root, with all powers in it. Where no group can be set (a user's own
+/// namespace, user_namespaces(7)) those of before stay.
+pub(super) fn become_root() -> Result<(), LaunchError> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .step("setgid to the user namespace's root")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .step("setuid to the user namespace's root")?;
+    // Changing the user has made this process dumpable by the host's administrator's rule (fs.suid_dumpable).
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("prctl(PR_SET_DUMPABLE)")
 }
 
 /// Through the host's `/proc`, which the container cannot have arranged.
@@ -51,21 +85,32 @@ pub(super) fn settle(
     plan: &ProcessPlan,
     streams: Streams,
     reporter: &Reporter,
+    start: Option<&OwnedFd>,
 ) -> Result<Identity, LaunchError> {
     streams.install().step("install standard streams")?;
-    close_everything_but(reporter.as_fd()).step("close descriptors")?;
+    let mut keep = vec![reporter.as_fd()];
+    keep.extend(start.map(OwnedFd::as_fd));
+    close_everything_but(&keep, 3 + plan.preserve_fds).step("close descriptors")?;
     let identity = user::resolve(&plan.user)?;
     give_streams_to(identity.uid).step("change owner of standard streams")?;
     Ok(identity)
 }
 
 /// For real, not just on `execve`: the working directory could be given as `/proc/self/fd/<n>` (CVE-2024-21626).
-fn close_everything_but(keep: BorrowedFd<'_>) -> io::Result<()> {
-    let keep = keep.as_raw_fd().unsigned_abs();
-    if keep > 3 {
-        sys::close_range(3, keep - 1)?;
+fn close_everything_but(keep: &[BorrowedFd<'_>], first: u32) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .map(|fd| fd.as_raw_fd().unsigned_abs())
+        .collect();
+    keep.sort_unstable();
+    let mut next = first;
+    for fd in keep.into_iter().filter(|fd| *fd >= first) {
+        if fd > next {
+            sys::close_range(next, fd - 1)?;
+        }
+        next = fd + 1;
     }
-    sys::close_range(keep + 1, u32::MAX)
+    sys::close_range(next, u32::MAX)
 }
 
 /// A program that is not root must be able to reopen its own `/dev/stdout`. The null device stays everybody's (runc).
@@ -91,8 +136,13 @@ fn give_streams_to(uid: u32) -> io::Result<()> {
 }
 
 /// Becomes the program; never returns.
-pub(super) fn run(plan: &ProcessPlan, identity: &Identity, reporter: &Reporter) -> ! {
-    let Err(error) = execute(plan, identity, reporter);
+pub(super) fn run(
+    plan: &ProcessPlan,
+    identity: &Identity,
+    mut reporter: Reporter,
+    before: Option<BeforeProgram<'_>>,
+) -> ! {
+    let Err(error) = execute(plan, identity, &mut reporter, before);
     reporter.send_failure(error);
     sys::exit_now(1)
 }
@@ -100,16 +150,22 @@ pub(super) fn run(plan: &ProcessPlan, identity: &Identity, reporter: &Reporter) 
 fn execute(
     plan: &ProcessPlan,
     identity: &Identity,
-    reporter: &Reporter,
+    reporter: &mut Reporter,
+    before: Option<BeforeProgram<'_>>,
 ) -> Result<Infallible, LaunchError> {
     let env = environment(plan, identity);
     let (args, c_env) = (c_strings(&plan.args)?, c_strings(&env)?);
-    set_apparmor(plan.apparmor.as_deref()).step("apply apparmor profile")?;
+    set_label("apparmor/", plan.apparmor.as_deref()).step("apply apparmor profile")?;
+    set_label("", plan.selinux.as_deref()).step("apply SELinux label")?;
+    schedule(plan)?;
     // As root first: Docker's users may start where only root may go.
     let entered = rustix::process::chdir(plan.cwd.as_str());
     become_user(plan, identity)?;
     enter_cwd(&plan.cwd, entered)?;
     let program = lookup::find(&plan.args[0], lookup::search_path(&env))?;
+    if let Some(before) = before {
+        wait_and_run_hooks(before, reporter)?;
+    }
     // The filter may forbid to say so afterwards.
     reporter.send_executing().step("report")?;
     drop_powers(plan)?;
@@ -118,6 +174,51 @@ fn execute(
     let message = format!("exec {}: {}\n", program.to_string_lossy(), errno_text(&e));
     let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());
     sys::exit_now(255)
+}
+
+/// Once created, whoever starts the container is reported to.
+fn wait_and_run_hooks(
+    before: BeforeProgram<'_>,
+    reporter: &mut Reporter,
+) -> Result<(), LaunchError> {
+    if let Some(start) = before.start {
+        reporter.send_created().step("report")?;
+        *reporter = waiting::wait_for_start(&start)?;
+    }
+    let list = &before.hooks.start_container;
+    let status = hooks::Status::Created;
+    hooks::run(
+        "startContainer",
+        list,
+        &before.hooks.state,
+        status,
+        before.pid,
+    )
+}
+
+/// Policy, I/O priority and execution domain, while still allowed.
+fn schedule(plan: &ProcessPlan) -> Result<(), LaunchError> {
+    let scheduling = &plan.scheduling;
+    if let Some(s) = &scheduling.scheduler {
+        let attributes = sys::SchedAttr {
+            size: 0,
+            policy: s.policy,
+            flags: s.flags,
+            nice: s.nice,
+            priority: s.priority,
+            runtime: s.runtime,
+            deadline: s.deadline,
+            period: s.period,
+        };
+        sys::set_scheduler(attributes).step("error setting scheduler")?;
+    }
+    if let Some(priority) = scheduling.io_priority {
+        sys::set_io_priority(priority).step("failed to set I/O priority")?;
+    }
+    if let Some(personality) = scheduling.personality {
+        sys::set_personality(personality).step("error setting personality")?;
+    }
+    Ok(())
 }
 
 /// Takes on the program's user and powers without becoming it (the `--init` reaper).
@@ -214,17 +315,23 @@ fn load(program: &SeccompProgram) -> io::Result<()> {
     load_filter(&filter, program.flags)
 }
 
-/// The container's `/proc`, checked to be one: a running container could have covered it.
-fn set_apparmor(profile: Option<&str>) -> io::Result<()> {
-    let Some(profile) = profile else {
+/// Of `execve`, for AppArmor (`apparmor/`) or the security module of old (SELinux). Through the container's `/proc`,
+/// checked to be one: a running container could have covered it.
+fn set_label(module: &str, label: Option<&str>) -> io::Result<()> {
+    let Some(label) = label else {
         return Ok(());
     };
     let open = |path: &str| rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-    let fd = open("/proc/self/attr/apparmor/exec").or_else(|_| open("/proc/self/attr/exec"))?;
+    let fd =
+        open(&format!("/proc/self/attr/{module}exec")).or_else(|_| open("/proc/self/attr/exec"))?;
     if fstatfs(&fd)?.f_type != PROC_SUPER_MAGIC {
         return Err(io::Error::other("not a file of procfs"));
     }
-    rustix::io::write(&fd, format!("exec {profile}").as_bytes())?;
+    let text = match module {
+        "" => label.to_string(),
+        _ => format!("exec {label}"),
+    };
+    rustix::io::write(&fd, text.as_bytes())?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
+use super::program::BeforeProgram;
 use super::report::Reporter;
 use super::user::Identity;
 use super::{LaunchError, errno_text, program};
@@ -35,17 +36,22 @@ const OWN_SIGNALS: [i32; 9] = [
 ];
 
 /// Forks the program and becomes the reaper; never returns. Failures of the program's side are reported by it.
-pub(super) fn run(plan: &ProcessPlan, identity: &Identity, reporter: Reporter) -> ! {
+pub(super) fn run(
+    plan: &ProcessPlan,
+    identity: &Identity,
+    reporter: Reporter,
+    before: BeforeProgram<'_>,
+) -> ! {
     // Before the fork, so that no signal is lost between it and the wait.
     wharf_sys::process::block_all_signals();
     match wharf_sys::clone::fork() {
         Ok(0) => {
             take_terminal();
             wharf_sys::process::reset_signals();
-            program::run(plan, identity, &reporter)
+            program::run(plan, identity, reporter, Some(before))
         }
         Ok(child) => {
-            drop(reporter);
+            drop((reporter, before));
             let _ = wharf_sys::process::set_command_line(command_line(&plan.args));
             let _ = rustix::thread::set_name(c"docker-init");
             let code = match program::become_like(plan, identity) {

@@ -1,8 +1,11 @@
 //! What the child and the launching process tell each other, over one close-on-exec socket pair.
 //!
 //! ```text
-//! parent → child   one byte                the control group is there: go on (init only)
+//! parent → child   GoOn(pid) + descriptors the control group is there; what to mount where the child could not (init only)
 //! child → parent   Console + descriptor    at most once, with a terminal
+//! child → parent   Prepared                where hooks are to run before the root is entered: the parent runs its own…
+//! parent → child   GoOn(pid)               …and then the child runs the others
+//! child → parent   Created                 instead of the rest: it waits to be started, by whoever connects (`waiting`)
 //! child → parent   Executing               all that can fail in a way of its own is done
 //! child → parent   Failed(error)           last, instead of execve
 //! child → parent   (end of file)           after Executing: execve succeeded; before: the child was killed
@@ -22,10 +25,14 @@ use super::LaunchError;
 
 /// Error texts are cut to fit one message.
 const MAX_MESSAGE: usize = 16 * 1024;
+/// Descriptors in one message; the kernel's limit is 253.
+const MAX_FDS: usize = 200;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
     Console,
+    Prepared,
+    Created,
     Executing,
     Failed(LaunchError),
 }
@@ -38,10 +45,27 @@ pub(super) struct Listener(OwnedFd);
 #[derive(Debug)]
 pub(super) struct Reporter(OwnedFd);
 
+/// What the child says.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Master side of its terminal.
+    Console(OwnedFd),
+    /// The root is ready to be entered.
+    Prepared,
+    /// It waits to be started.
+    Created,
+    /// Nothing but `execve` is left to do.
+    Executing,
+    /// It gave up.
+    Failed(LaunchError),
+    /// Nothing more will come.
+    End,
+}
+
 /// How the child's setup ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It is the user's program now.
+    /// It is the user's program now, or waits to be started.
     Executed {
         /// Master side of its terminal.
         console: Option<OwnedFd>,
@@ -50,6 +74,39 @@ pub(super) enum Outcome {
     Died,
     /// It gave up.
     Failed(LaunchError),
+}
+
+/// What was heard so far.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    console: Option<OwnedFd>,
+    outcome: Option<Option<LaunchError>>,
+}
+
+impl Heard {
+    /// Takes the next event in; the outcome once there is one.
+    pub(super) fn take(&mut self, event: Event) -> Option<Outcome> {
+        match event {
+            Event::Console(fd) => self.console = Some(fd),
+            Event::Prepared => {}
+            Event::Created => {
+                let console = self.console.take();
+                return Some(Outcome::Executed { console });
+            }
+            Event::Executing => self.outcome = Some(None),
+            Event::Failed(error) => self.outcome = Some(Some(error)),
+            Event::End => {
+                return Some(match self.outcome.take() {
+                    None => Outcome::Died,
+                    Some(None) => Outcome::Executed {
+                        console: self.console.take(),
+                    },
+                    Some(Some(error)) => Outcome::Failed(error),
+                });
+            }
+        }
+        None
+    }
 }
 
 /// Makes both ends.
@@ -64,40 +121,83 @@ pub(super) fn pair() -> io::Result<(Listener, Reporter)> {
 }
 
 impl Listener {
-    /// Blocks until the child's end is closed.
-    pub(super) fn listen(&self) -> io::Result<Outcome> {
-        let mut console = None;
-        let mut outcome = None;
-        let mut buffer = vec![0; MAX_MESSAGE];
-        loop {
-            let (length, fd) = receive(self.0.as_fd(), &mut buffer)?;
-            if length == 0 {
-                break;
-            }
-            match postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)? {
-                Message::Console => console = fd,
-                Message::Executing => outcome = Some(None),
-                Message::Failed(error) => outcome = Some(Some(error)),
-            }
-        }
-        Ok(match outcome {
-            None => Outcome::Died,
-            Some(None) => Outcome::Executed { console },
-            Some(Some(error)) => Outcome::Failed(error),
-        })
+    /// The end of a connection to a child that waits to be started.
+    pub(super) fn of_connection(socket: OwnedFd) -> Listener {
+        Listener(socket)
     }
 
-    /// Lets the child past [`Reporter::wait_to_go_on`]. One that has given up already is heard by `listen`.
-    pub(super) fn go_on(&self) -> io::Result<()> {
-        match rustix::net::send(&self.0, &[1], SendFlags::NOSIGNAL) {
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
-            sent => Ok(sent.map(drop)?),
+    /// Blocks for what the child says next.
+    pub(super) fn next(&self) -> io::Result<Event> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let (length, mut fds) = receive(self.0.as_fd(), &mut buffer)?;
+        if length == 0 {
+            return Ok(Event::End);
+        }
+        Ok(
+            match postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)? {
+                Message::Console => Event::Console(fds.pop().ok_or(io::ErrorKind::InvalidData)?),
+                Message::Prepared => Event::Prepared,
+                Message::Created => Event::Created,
+                Message::Executing => Event::Executing,
+                Message::Failed(error) => Event::Failed(error),
+            },
+        )
+    }
+
+    /// Blocks until the child's end is closed.
+    pub(super) fn listen(&self) -> io::Result<Outcome> {
+        let mut heard = Heard::default();
+        loop {
+            if let Some(outcome) = heard.take(self.next()?) {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Lets the child past [`Reporter::wait_to_go_on`], with its pid as seen from here. One that has given up already
+    /// is heard by `listen`.
+    pub(super) fn go_on(&self, pid: i32, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let (now, later) = fds.split_at(fds.len().min(MAX_FDS));
+        let mut bytes = pid.to_le_bytes().to_vec();
+        bytes.push(u8::from(!later.is_empty()));
+        match send(self.0.as_fd(), &bytes, now) {
+            Err(e) if is_gone(&e) => Ok(()),
+            Ok(()) if !later.is_empty() => self.go_on(pid, later),
+            sent => sent,
         }
     }
 }
 
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn is_gone(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         match recvmsg(
@@ -111,46 +211,61 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Opti
             received => break received?,
         }
     };
-    let mut fd = None;
+    let mut fds = Vec::new();
     for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(fds) = message {
-            fd = fds.last();
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
         }
     }
-    Ok((received.bytes, fd))
+    Ok((received.bytes, fds))
 }
 
 impl Reporter {
-    /// Hands over the terminal's master side.
-    pub(super) fn send_console(&self, master: BorrowedFd<'_>) -> io::Result<()> {
-        let fds = [master];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-        let bytes = postcard::to_stdvec(&Message::Console).map_err(io::Error::other)?;
-        sendmsg(
-            &self.0,
-            &[IoSlice::new(&bytes)],
-            &mut ancillary,
-            SendFlags::empty(),
-        )?;
-        Ok(())
+    /// The end that somebody else connected to.
+    pub(super) fn of_connection(socket: OwnedFd) -> Reporter {
+        Reporter(socket)
     }
 
-    /// Blocks until the parent says so. A parent that is gone ends the launch.
-    pub(super) fn wait_to_go_on(&self) -> io::Result<()> {
-        let mut byte = [0];
-        match receive(self.0.as_fd(), &mut byte)? {
-            (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+    fn say(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+        send(self.0.as_fd(), &bytes, fds)
+    }
+
+    /// Hands over the terminal's master side.
+    pub(super) fn send_console(&self, master: BorrowedFd<'_>) -> io::Result<()> {
+        self.say(&Message::Console, &[master])
+    }
+
+    /// Blocks until the parent says so; this process's pid as the parent sees it, and descriptors. A parent that is
+    /// gone ends the launch.
+    pub(super) fn wait_to_go_on(&self) -> io::Result<(i32, Vec<OwnedFd>)> {
+        let mut fds = Vec::new();
+        loop {
+            let mut message = [0; 5];
+            let (length, more) = receive(self.0.as_fd(), &mut message)?;
+            fds.extend(more);
+            let [a, b, c, d, has_more] = message;
+            match (length, has_more) {
+                (0, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                (5, 1) => {}
+                _ => return Ok((i32::from_le_bytes([a, b, c, d]), fds)),
+            }
         }
+    }
+
+    /// Announces that the root is ready to be entered.
+    pub(super) fn send_prepared(&self) -> io::Result<()> {
+        self.say(&Message::Prepared, &[])
+    }
+
+    /// Announces that it waits to be started.
+    pub(super) fn send_created(&self) -> io::Result<()> {
+        self.say(&Message::Created, &[])
     }
 
     /// Announces `execve`.
     pub(super) fn send_executing(&self) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(&Message::Executing).map_err(io::Error::other)?;
-        rustix::net::send(&self.0, &bytes, SendFlags::NOSIGNAL)?;
-        Ok(())
+        self.say(&Message::Executing, &[])
     }
 
     /// Reports why setup ended. A parent that is gone cannot be told.
@@ -160,9 +275,7 @@ impl Reporter {
             end -= 1;
         }
         error.message.truncate(end);
-        if let Ok(bytes) = postcard::to_stdvec(&Message::Failed(error)) {
-            let _ = rustix::net::send(&self.0, &bytes, SendFlags::NOSIGNAL);
-        }
+        let _ = self.say(&Message::Failed(error), &[]);
     }
 
     /// The descriptor that must stay open.
@@ -185,8 +298,8 @@ mod tests {
             Outcome::Died
         ));
         let (listener, reporter) = pair().expect("socket pair");
-        listener.go_on().expect("sent");
-        reporter.wait_to_go_on().expect("received");
+        listener.go_on(7, &[]).expect("sent");
+        assert_eq!(reporter.wait_to_go_on().expect("received").0, 7);
         reporter.send_executing().expect("sent");
         drop(reporter);
         let outcome = listener.listen().expect("readable");
@@ -196,10 +309,12 @@ mod tests {
     #[test]
     fn a_child_that_gave_up_before_it_was_told_to_go_on_is_heard() {
         let (listener, reporter) = pair().expect("socket pair");
-        listener.go_on().expect("sent");
+        listener.go_on(7, &[]).expect("sent");
         reporter.send_failure(LaunchError::setup("why"));
         drop(reporter);
-        listener.go_on().expect("nobody listens, which is fine");
+        listener
+            .go_on(7, &[])
+            .expect("nobody listens, which is fine");
         let Outcome::Failed(error) = listener.listen().expect("readable") else {
             panic!("not failed")
         };
@@ -211,6 +326,16 @@ mod tests {
         let (listener, reporter) = pair().expect("socket pair");
         drop(listener);
         assert!(reporter.wait_to_go_on().is_err());
+    }
+
+    #[test]
+    fn more_descriptors_than_fit_one_message_arrive() {
+        let (listener, reporter) = pair().expect("socket pair");
+        let null = std::fs::File::open("/dev/null").expect("exists");
+        let fds = vec![null.as_fd(); MAX_FDS + 1];
+        listener.go_on(1, &fds).expect("sent");
+        let (pid, fds) = reporter.wait_to_go_on().expect("received");
+        assert_eq!((pid, fds.len()), (1, MAX_FDS + 1));
     }
 
     #[test]

@@ -2,30 +2,100 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
     fsopen, mount_change, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
+use rustix::thread::LinkNameSpaceType;
 use wharf_spec::rootfs::RootfsMount;
 
+use super::detour::Detour;
 use super::root::Root;
-use super::{LaunchError, Step};
-use crate::plan::{Propagation, PropagationKind};
+use super::{LaunchError, Step, userns};
+use crate::plan::{ContainerPlan, Mappings, NamespaceSource, Propagation, PropagationKind};
 
 /// mount(2) takes one page of options.
 const MAX_MOUNT_DATA: usize = 4095;
 
+/// Where the root is put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Over `/` of a mount namespace of its own, and then entered with `pivot_root`.
+    OverRoot,
+    /// Over its own directory in somebody else's mount namespace, whose root stays as it is: entered with `chroot`.
+    OverItself(PathBuf),
+}
+
+impl Place {
+    /// Without a mount namespace of its own, a container needs a directory.
+    pub(super) fn of(plan: &ContainerPlan) -> Result<Place, LaunchError> {
+        match (&plan.namespaces.mount, &plan.rootfs) {
+            (NamespaceSource::New, _) => Ok(Place::OverRoot),
+            (_, RootfsMount::Directory { path }) => Ok(Place::OverItself(path.clone())),
+            _ => Err(LaunchError::setup(
+                "a container whose root file system is made of layers needs its own mount namespace",
+            )),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Place::OverRoot => Path::new("/"),
+            Place::OverItself(path) => path,
+        }
+    }
+
+    /// Or the mount would travel to the host (`rshared`), and `pivot_root` refuses shared parents. Nobody else's mounts are changed.
+    fn isolate(&self) -> Result<(), LaunchError> {
+        match self {
+            Place::OverRoot => mount_change("/", MountPropagationFlags::PRIVATE)
+                .step("make the host's root private"),
+            Place::OverItself(_) => Ok(()),
+        }
+    }
+
+    fn attach(&self, mount: OwnedFd) -> io::Result<OwnedFd> {
+        if let Place::OverItself(_) = self {
+            let attr = wharf_sys::mount::MountAttr {
+                propagation: u64::from(MountPropagationFlags::PRIVATE.bits()),
+                ..Default::default()
+            };
+            wharf_sys::mount::mount_setattr(mount.as_fd(), true, &attr)?;
+        }
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(&mount, "", CWD, self.path(), flags)?;
+        Ok(mount)
+    }
+}
+
+/// Detaches what a container without a mount namespace of its own has left. None there is success.
+pub(super) fn take_away(plan: &ContainerPlan) -> Result<(), LaunchError> {
+    let Ok(Place::OverItself(path)) = Place::of(plan) else {
+        return Ok(());
+    };
+    let mut detour = Detour::default();
+    detour.join_path(&plan.namespaces.mount, LinkNameSpaceType::Mount)?;
+    let result = match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        done => done.step_with(|| format!("unmount {}", path.display())),
+    };
+    detour.leave().and(result)
+}
+
 /// Mounts the root file system over the host's `/`, which exists in every namespace, and makes it the working
 /// directory. Host paths still lead to the host, unless they climb; the root is reached through what is returned.
-pub(crate) fn mount(rootfs: &RootfsMount, layers_one_by_one: bool) -> Result<Root, LaunchError> {
-    // Or the mount would travel to the host (`rshared`), and `pivot_root` refuses shared parents.
-    mount_change("/", MountPropagationFlags::PRIVATE).step("make the host's root private")?;
+pub(crate) fn mount(
+    rootfs: &RootfsMount,
+    layers_one_by_one: bool,
+    place: &Place,
+) -> Result<Root, LaunchError> {
+    place.isolate()?;
     let root = match rootfs {
         RootfsMount::Overlay {
             lower,
@@ -53,22 +123,91 @@ pub(crate) fn mount(rootfs: &RootfsMount, layers_one_by_one: bool) -> Result<Roo
         }
         RootfsMount::Directory { path } => open_tree(CWD, path, clone_flags(true))
             .map_err(io::Error::from)
-            .and_then(attach)
+            .and_then(|tree| place.attach(tree))
             .step_with(|| format!("error mounting the root file system {}", path.display())),
     }?;
     fchdir(&root).step("enter rootfs")?;
     Ok(Root::new(root))
 }
 
-fn attach(mount: OwnedFd) -> io::Result<OwnedFd> {
-    move_mount(
-        &mount,
-        "",
-        CWD,
-        "/",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )?;
-    Ok(mount)
+/// Attaches a root that was prepared, and makes it the working directory.
+pub(super) fn attach_root(root: OwnedFd, place: &Place) -> Result<Root, LaunchError> {
+    place.isolate()?;
+    let root = place
+        .attach(root)
+        .step("error mounting the root file system")?;
+    fchdir(&root).step("enter rootfs")?;
+    Ok(Root::new(root))
+}
+
+/// The root file system as a detached mount, with ids mapped where that is wished.
+pub(super) fn detached(rootfs: &RootfsMount, mappings: &Mappings) -> io::Result<OwnedFd> {
+    let userns = if mappings.is_empty() {
+        None
+    } else {
+        Some(userns::make(mappings).map_err(|e| io::Error::other(e.message))?)
+    };
+    let mapped = |path: &Path, recursive| -> io::Result<OwnedFd> {
+        let tree = open_tree(CWD, path, clone_flags(recursive))?;
+        if let Some(userns) = &userns {
+            userns::idmap(tree.as_fd(), recursive, userns.as_fd())?;
+        }
+        Ok(tree)
+    };
+    match rootfs {
+        RootfsMount::Directory { path } => mapped(path, true),
+        RootfsMount::Overlay {
+            lower,
+            upper,
+            work,
+            options,
+        } => {
+            // Overlay itself cannot be idmapped, but what it is made of. Upper and work must be on one mount.
+            let lower: Vec<OwnedFd> = lower
+                .iter()
+                .map(|layer| mapped(layer, false))
+                .collect::<io::Result<_>>()?;
+            let base = upper.parent().ok_or(io::ErrorKind::InvalidInput)?;
+            let base_tree = mapped(base, false)?;
+            let below = |path: &Path| -> io::Result<OwnedFd> {
+                let name = path
+                    .strip_prefix(base)
+                    .map_err(|_| io::ErrorKind::InvalidInput)?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                Ok(openat(&base_tree, name, flags, Mode::empty())?)
+            };
+            overlay_of(&lower, &below(upper)?, &below(work)?, options)
+        }
+    }
+}
+
+/// An overlay of opened directories, detached. Layers on detached mounts are taken since Linux 6.15.
+fn overlay_of(
+    lower: &[OwnedFd],
+    upper: &OwnedFd,
+    work: &OwnedFd,
+    options: &[String],
+) -> io::Result<OwnedFd> {
+    let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&fs, "source", "overlay")?;
+    for layer in lower {
+        fsconfig_set_string(&fs, "lowerdir+", path(layer).as_str())?;
+    }
+    fsconfig_set_string(&fs, "upperdir", path(upper).as_str())?;
+    fsconfig_set_string(&fs, "workdir", path(work).as_str())?;
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&fs, key, value)?,
+            None => fsconfig_set_flag(&fs, option.as_str())?,
+        }
+    }
+    fsconfig_create(&fs)?;
+    Ok(fsmount(
+        &fs,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?)
 }
 
 /// Flags that copy a mount into a detached one.
@@ -105,7 +244,7 @@ impl Overlay<'_> {
             }
         }
         fsconfig_create(&fs)?;
-        attach(fsmount(
+        Place::OverRoot.attach(fsmount(
             &fs,
             FsMountFlags::FSMOUNT_CLOEXEC,
             MountAttrFlags::empty(),
@@ -192,9 +331,27 @@ pub(super) fn set_propagation(path: &str, p: Propagation) -> io::Result<()> {
     Ok(mount_change(path, flags)?)
 }
 
-/// Makes the working directory (the attached root) the mount namespace's root. The old root is stacked on "."
-/// and then detached, so nothing has to be created inside the image.
-pub(crate) fn enter(root: &Root, propagation: Option<Propagation>) -> Result<(), LaunchError> {
+/// Makes the working directory (the attached root) the mount namespace's root.
+pub(crate) fn enter(
+    root: &Root,
+    propagation: Option<Propagation>,
+    no_pivot: bool,
+    place: &Place,
+) -> Result<(), LaunchError> {
+    if no_pivot || *place != Place::OverRoot {
+        move_to_root(root)?;
+    } else {
+        pivot(root)?;
+    }
+    chdir("/").step("enter /")?;
+    match propagation {
+        Some(p) => set_propagation("/", p).step("set rootfs propagation"),
+        None => Ok(()),
+    }
+}
+
+/// The old root is stacked on "." and then detached, so nothing has to be created inside the image.
+fn pivot(root: &Root) -> Result<(), LaunchError> {
     let old = open(
         "/",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -211,12 +368,14 @@ pub(crate) fn enter(root: &Root, propagation: Option<Propagation>) -> Result<(),
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
     )
     .step("isolate old root")?;
-    unmount(".", UnmountFlags::DETACH).step("detach old root")?;
-    chdir("/").step("enter /")?;
-    match propagation {
-        Some(p) => set_propagation("/", p).step("set rootfs propagation"),
-        None => Ok(()),
-    }
+    unmount(".", UnmountFlags::DETACH).step("detach old root")
+}
+
+/// Where the host's root is an initial RAM disk, which cannot be put elsewhere (`--no-pivot`). The attached root lies over
+/// `/` already; the host's mounts below it stay, out of reach for those who may not mount.
+fn move_to_root(root: &Root) -> Result<(), LaunchError> {
+    fchdir(root.as_fd()).step("enter new root")?;
+    chroot(".").step("chroot")
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use wharf_spec::runtime::{Mount, Spec};
 
 use super::{
-    AttrChange, CgroupV1Entry, MountSource, MountStep, NamespaceSource, Namespaces, PlanError,
-    Propagation, PropagationKind,
+    AttrChange, CgroupV1Entry, Mappings, MountIdmap, MountSource, MountStep, NamespaceSource,
+    Namespaces, PlanError, Propagation, PropagationKind,
 };
 use crate::cgroup::{CgroupPath, V1Dir};
 
@@ -81,7 +81,45 @@ fn plan_mount(mount: &Mount, ns: &Namespaces, cgroup: &CgroupPath) -> Result<Mou
         attrs: options.attrs,
         recursive_attrs: options.recursive_attrs,
         propagation: options.propagation,
+        idmap: options.idmap.map(|recursive| MountIdmap {
+            mappings: Mappings::default(),
+            recursive,
+        }),
+        copy_up: options.copy_up,
     })
+}
+
+/// A mount with mappings of its own is idmapped by them; one with the option alone, by the container's.
+pub(super) fn plan_idmaps(
+    steps: &mut [MountStep],
+    given: &[Mappings],
+    container: &Mappings,
+) -> Result<(), PlanError> {
+    let none = Mappings::default();
+    for (at, step) in steps.iter_mut().enumerate() {
+        let own = given.get(at).unwrap_or(&none);
+        let recursive = match &step.idmap {
+            None if own.is_empty() => continue,
+            None => false,
+            Some(idmap) => idmap.recursive,
+        };
+        let mappings = if own.is_empty() { container } else { own };
+        if mappings.uids.is_empty() || mappings.gids.is_empty() {
+            return Err(PlanError::Missing(
+                "uidMappings and gidMappings for an idmapped mount",
+            ));
+        }
+        if !matches!(step.source, MountSource::Bind { .. }) {
+            return Err(PlanError::Unsupported(
+                "an idmapped mount that is not a bind mount".into(),
+            ));
+        }
+        step.idmap = Some(MountIdmap {
+            mappings: mappings.clone(),
+            recursive,
+        });
+    }
+    Ok(())
 }
 
 /// The root is mounted already, and what is mounted over it would not be seen from inside.
@@ -136,6 +174,9 @@ struct Options {
     propagation: Option<Propagation>,
     data: Vec<(String, Option<String>)>,
     subpath: Option<String>,
+    /// `Some(recursive)` when `idmap` or `ridmap` was given.
+    idmap: Option<bool>,
+    copy_up: bool,
     /// An option we must not ignore but cannot honour.
     unsupported: Option<String>,
 }
@@ -227,9 +268,14 @@ fn parse_other(parsed: &mut Options, option: &str) {
     match option {
         "bind" => parsed.bind = Some(parsed.bind.unwrap_or(false)),
         "rbind" => parsed.bind = Some(true),
-        "tmpcopyup" | "idmap" | "ridmap" => parsed.unsupported = Some(option.into()),
-        "" | "defaults" | "remount" | "async" | "nomand" | "noiversion" | "nolazytime" | "loud" => {
+        "tmpcopyup" => parsed.copy_up = true,
+        "idmap" => parsed.idmap = Some(false),
+        "ridmap" => parsed.idmap = Some(true),
+        _ if option.starts_with("idmap=") || option.starts_with("ridmap=") => {
+            parsed.unsupported = Some(option.into());
         }
+        "" | "defaults" | "remount" | "async" | "nomand" | "noiversion" | "nolazytime" | "loud"
+        | "silent" => {}
         _ => parsed.data.push(match option.split_once('=') {
             Some((key, value)) => (key.into(), Some(value.into())),
             None => (option.into(), None),

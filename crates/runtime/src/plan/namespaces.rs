@@ -2,7 +2,22 @@
 
 use wharf_spec::runtime::{Linux, LinuxNamespaceType};
 
-use super::{NamespaceSource, Namespaces, PlanError};
+use super::{Mappings, NamespaceSource, Namespaces, PlanError, mappings};
+
+/// Parts of the specification that nobody would notice missing until it hurts.
+pub(super) fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
+    let refuse = |what: &str| Err(PlanError::Unsupported(what.into()));
+    if linux.intel_rdt().is_some() {
+        return refuse("Intel RDT (linux.intelRdt)");
+    }
+    if linux.memory_policy().is_some() {
+        return refuse("a NUMA memory policy (linux.memoryPolicy)");
+    }
+    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        return refuse("moving network devices (linux.netDevices)");
+    }
+    Ok(())
+}
 
 /// Reads the namespace list. A kind that is not listed is the host's.
 pub(super) fn plan_namespaces(linux: &Linux) -> Result<Namespaces, PlanError> {
@@ -13,12 +28,22 @@ pub(super) fn plan_namespaces(linux: &Linux) -> Result<Namespaces, PlanError> {
         ipc: NamespaceSource::Host,
         uts: NamespaceSource::Host,
         cgroup: NamespaceSource::Host,
+        user: NamespaceSource::Host,
+        time: NamespaceSource::Host,
     };
+    let mut seen = Vec::new();
     for entry in linux.namespaces().iter().flatten() {
         let source = match entry.path() {
-            Some(path) => NamespaceSource::Path(path.clone()),
-            None => NamespaceSource::New,
+            Some(path) if !path.as_os_str().is_empty() => NamespaceSource::Path(path.clone()),
+            _ => NamespaceSource::New,
         };
+        if seen.contains(&entry.typ()) {
+            return Err(PlanError::Invalid {
+                what: "namespace, which is listed twice,",
+                value: entry.typ().to_string(),
+            });
+        }
+        seen.push(entry.typ());
         match entry.typ() {
             LinuxNamespaceType::Mount => ns.mount = source,
             LinuxNamespaceType::Pid => ns.pid = source,
@@ -26,20 +51,57 @@ pub(super) fn plan_namespaces(linux: &Linux) -> Result<Namespaces, PlanError> {
             LinuxNamespaceType::Ipc => ns.ipc = source,
             LinuxNamespaceType::Uts => ns.uts = source,
             LinuxNamespaceType::Cgroup => ns.cgroup = source,
-            LinuxNamespaceType::User => {
-                return Err(PlanError::Unsupported("a user namespace".into()));
-            }
-            LinuxNamespaceType::Time => {
-                return Err(PlanError::Unsupported("a time namespace".into()));
-            }
+            LinuxNamespaceType::User => ns.user = source,
+            LinuxNamespaceType::Time => ns.time = source,
         }
     }
-    if ns.mount != NamespaceSource::New {
-        return Err(PlanError::Unsupported(
-            "a container without its own mount namespace".into(),
-        ));
-    }
     Ok(ns)
+}
+
+/// The ids of a new user namespace. They say nothing about one that is joined.
+pub(super) fn plan_mappings(linux: &Linux, ns: &Namespaces) -> Result<Mappings, PlanError> {
+    let list = |list: &Option<Vec<_>>| list.clone().unwrap_or_default();
+    let mapped = Mappings {
+        uids: mappings::plan_ranges("uid mapping", &list(linux.uid_mappings()))?,
+        gids: mappings::plan_ranges("gid mapping", &list(linux.gid_mappings()))?,
+    };
+    match &ns.user {
+        NamespaceSource::New if mapped.uids.is_empty() || mapped.gids.is_empty() => Err(
+            PlanError::Missing("uidMappings and gidMappings for its user namespace"),
+        ),
+        NamespaceSource::New | NamespaceSource::Path(_) => Ok(mapped),
+        NamespaceSource::Host if !mapped.is_empty() => Err(PlanError::Missing(
+            "user namespace, but uidMappings or gidMappings",
+        )),
+        NamespaceSource::Host => Ok(mapped),
+    }
+}
+
+/// Offsets of the clocks that a time namespace has, time_namespaces(7).
+pub(super) fn plan_time_offsets(
+    linux: &Linux,
+    ns: &Namespaces,
+) -> Result<Vec<(u32, i64, u32)>, PlanError> {
+    let mut offsets = Vec::new();
+    for (clock, offset) in linux.time_offsets().iter().flatten() {
+        let number = match clock.as_str() {
+            "monotonic" => 1,
+            "boottime" => 7,
+            _ => {
+                return Err(PlanError::Invalid {
+                    what: "clock of a time offset",
+                    value: clock.clone(),
+                });
+            }
+        };
+        let (seconds, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        offsets.push((number, seconds, nanos));
+    }
+    offsets.sort_unstable();
+    if !offsets.is_empty() && ns.time != NamespaceSource::New {
+        return Err(PlanError::Missing("new time namespace, but time offsets"));
+    }
+    Ok(offsets)
 }
 
 /// IPC parameters that exist per namespace, besides `fs.mqueue.*`.
@@ -132,6 +194,8 @@ mod tests {
             ipc,
             uts: new(),
             cgroup: new(),
+            user: NamespaceSource::Host,
+            time: NamespaceSource::Host,
         }
     }
 

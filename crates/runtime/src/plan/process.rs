@@ -1,9 +1,10 @@
 //! The program and what it runs with.
 
-use wharf_spec::runtime::{PosixRlimitType, Process};
+use wharf_spec::runtime::{Linux, PosixRlimitType, Process};
 
 use super::{
     ExecOptions, PlanError, PlanExtra, ProcessPlan, Rlimit, UserPlan, UserSpec, capability,
+    scheduling,
 };
 use crate::seccomp::SeccompProgram;
 
@@ -13,7 +14,50 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// Plans the container's own program.
 pub(super) fn plan_process(
     process: &Process,
+    linux: &Linux,
     extra: &PlanExtra,
+    cap_available: u64,
+    seccomp: Option<SeccompProgram>,
+) -> Result<ProcessPlan, PlanError> {
+    let mut planned = plan_oci(process, cap_available, seccomp)?;
+    planned.scheduling = scheduling::plan_scheduling(
+        process.scheduler().as_ref(),
+        process.io_priority().as_ref(),
+        linux.personality().as_ref(),
+    )?;
+    planned.scheduling.cpus = scheduling::plan_exec_cpus(process.exec_cpu_affinity().as_ref())?;
+    planned.preserve_fds = extra.oci.preserve_fds;
+    planned.keep_keyring = extra.oci.keep_keyring;
+    if let Some(spec) = &extra.user {
+        planned.user = UserPlan::Lookup(spec.clone());
+    }
+    Ok(planned)
+}
+
+/// Plans a further process as the OCI describes it. From the container's own it has what belongs to the container.
+pub(super) fn plan_oci_exec(
+    container: &ProcessPlan,
+    process: &Process,
+    cap_available: u64,
+) -> Result<ProcessPlan, PlanError> {
+    let mut planned = plan_oci(process, cap_available, container.seccomp.clone())?;
+    planned.scheduling = scheduling::plan_scheduling(
+        process.scheduler().as_ref(),
+        process.io_priority().as_ref(),
+        None,
+    )?;
+    planned.scheduling.personality = container.scheduling.personality;
+    planned.scheduling.cpus = match process.exec_cpu_affinity() {
+        Some(affinity) => scheduling::plan_exec_cpus(Some(affinity))?,
+        None => container.scheduling.cpus.clone(),
+    };
+    planned.keep_keyring = true;
+    Ok(planned)
+}
+
+/// What a program and its attributes are, taken from the spec alone.
+fn plan_oci(
+    process: &Process,
     cap_available: u64,
     seccomp: Option<SeccompProgram>,
 ) -> Result<ProcessPlan, PlanError> {
@@ -28,7 +72,7 @@ pub(super) fn plan_process(
         args,
         env,
         cwd: plan_cwd(super::text(process.cwd(), "working directory")?)?,
-        user: plan_user(process, extra),
+        user: plan_user(process),
         caps: capability::plan_caps(process.capabilities().as_ref(), cap_available),
         rlimits: plan_rlimits(process)?,
         no_new_privs: process.no_new_privileges().unwrap_or(false),
@@ -36,6 +80,10 @@ pub(super) fn plan_process(
         apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
         oom_score_adj: process.oom_score_adj(),
         umask: process.user().umask().unwrap_or(DEFAULT_UMASK),
+        selinux: process.selinux_label().clone().filter(|l| !l.is_empty()),
+        scheduling: scheduling::Scheduling::default(),
+        preserve_fds: 0,
+        keep_keyring: false,
     })
 }
 
@@ -76,14 +124,12 @@ pub(super) fn plan_exec_process(
     Ok(process)
 }
 
-fn plan_user(process: &Process, extra: &PlanExtra) -> UserPlan {
-    match &extra.user {
-        Some(spec) => UserPlan::Lookup(spec.clone()),
-        None => UserPlan::Ids {
-            uid: process.user().uid(),
-            gid: process.user().gid(),
-            groups: process.user().additional_gids().clone().unwrap_or_default(),
-        },
+fn plan_user(process: &Process) -> UserPlan {
+    let user = process.user();
+    UserPlan::Ids {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
     }
 }
 

@@ -85,6 +85,7 @@ fn extra() -> PlanExtra {
         create_cwd: true,
         init: false,
         seccomp: SeccompPolicy::Unconfined,
+        oci: OciExtra::default(),
     }
 }
 
@@ -255,8 +256,8 @@ fn what_cannot_be_is_refused() {
         ),
         (
             "/mounts/0/options",
-            json!(["tmpcopyup"]),
-            "mount option tmpcopyup is not supported",
+            json!(["idmap=uids=0-1-2"]),
+            "mount option idmap=uids=0-1-2 is not supported",
         ),
         (
             "/linux/cgroupsPath",
@@ -265,13 +266,13 @@ fn what_cannot_be_is_refused() {
         ),
         (
             "/linux/namespaces",
-            json!([{"type": "user"}]),
-            "a user namespace is not supported",
+            json!([{"type": "mount"}, {"type": "user"}]),
+            "spec has no uidMappings and gidMappings for its user namespace",
         ),
         (
             "/linux/namespaces",
-            json!([]),
-            "a container without its own mount namespace is not supported",
+            json!([{"type": "pid"}, {"type": "pid"}]),
+            "invalid namespace, which is listed twice, \"pid\"",
         ),
         (
             "/linux/resources/devices/1/access",

@@ -388,6 +388,50 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     })
 }
 
+/// Asks the compiled program and the rules about every number around those that matter.
+fn disagreement(policy: &Policy, args: [u64; 6]) -> Option<String> {
+    let program = compile(policy).expect("compiles");
+    for arch in [FilterArch::X86_64, FilterArch::X86, FilterArch::X32] {
+        let mark = if arch == FilterArch::X32 {
+            0x4000_0000
+        } else {
+            0
+        };
+        let known = CALLS.iter().filter_map(|c| syscalls::number(arch, c));
+        let numbers: Vec<u32> = known
+            .flat_map(|n| [n.saturating_sub(1), n, n + 1])
+            .chain([102, 117, 999])
+            .collect();
+        for number in numbers {
+            let got = run(&program, arch.audit(), number | mark, args);
+            let expected = linear(policy, arch, number, args);
+            if got != expected {
+                return Some(format!("{arch:?} {number}: {got:#x}, not {expected:#x}"));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_call_that_exists_only_through_a_selector() {
+    for action in [Action::KillProcess, Action::Errno(1), Action::Trap] {
+        let policy = Policy {
+            default: action,
+            archs: vec![FilterArch::X86_64, FilterArch::X86, FilterArch::X32],
+            flags: 0,
+            rules: vec![Rule {
+                names: vec!["semop".into(), "mount".into()],
+                action: Action::Allow,
+                args: vec![],
+            }],
+        };
+        for first in [0, 1, 2] {
+            assert_eq!(disagreement(&policy, [first, 0, 0, 0, 0, 0]), None);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn bisecting_equals_linear(policy in any_policy(), args in proptest::array::uniform6(any_value())) {

@@ -13,7 +13,7 @@ use wharf_runtime::cgroup::CgroupPath;
 use wharf_runtime::host::HostFacts;
 use wharf_runtime::launch::{LaunchError, LaunchStdio, Launched, launch, launch_exec};
 use wharf_runtime::plan::{
-    ContainerPlan, ExecOptions, PlanExtra, SeccompPolicy, UserSpec, plan, plan_exec,
+    ContainerPlan, ExecOptions, OciExtra, PlanExtra, SeccompPolicy, UserSpec, plan, plan_exec,
 };
 use wharf_spec::rootfs::RootfsMount;
 
@@ -79,6 +79,7 @@ impl Bed {
             create_cwd: true,
             init: false,
             seccomp: SeccompPolicy::Default,
+            oci: OciExtra::default(),
         };
         let host = HostFacts::probe().expect("host facts");
         Bed {

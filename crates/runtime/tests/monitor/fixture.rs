@@ -12,8 +12,8 @@ use wharf_runtime::client::{
     SpawnRequest, Spawner, Started,
 };
 use wharf_runtime::plan::{
-    CapSets, CgroupPlan, ContainerPlan, ExecPlan, NamespaceSource, Namespaces, ProcessPlan,
-    UserPlan, UserSpec,
+    CapSets, CgroupPlan, ContainerPlan, ExecPlan, Hooks, Mappings, NamespaceSource, Namespaces,
+    ProcessPlan, Scheduling, UserPlan, UserSpec,
 };
 use wharf_spec::rootfs::RootfsMount;
 
@@ -143,6 +143,9 @@ pub fn exec(id: &str, script: &str) -> ExecRequest {
         exec_id: id.into(),
         plan: ExecPlan {
             cgroup: nowhere(),
+            user_namespace: false,
+            time_namespace: false,
+            cgroup_optional: false,
             process: process(&["/bin/busybox", "sh", "-c", script]),
         },
         tty: false,
@@ -187,6 +190,8 @@ pub fn plan(args: &[&str]) -> ContainerPlan {
             ipc: host(),
             uts: host(),
             cgroup: host(),
+            user: host(),
+            time: host(),
         },
         mounts: vec![],
         devices: vec![],
@@ -203,6 +208,12 @@ pub fn plan(args: &[&str]) -> ContainerPlan {
         domainname: None,
         create_cwd: false,
         init: false,
+        mappings: Mappings::default(),
+        rootfs_mappings: Mappings::default(),
+        time_offsets: vec![],
+        hooks: Hooks::default(),
+        no_pivot: false,
+        cgroup_optional: false,
         process: process(args),
     }
 }
@@ -220,5 +231,9 @@ fn process(args: &[&str]) -> ProcessPlan {
         apparmor: None,
         oom_score_adj: None,
         umask: 0o022,
+        selinux: None,
+        scheduling: Scheduling::default(),
+        preserve_fds: 0,
+        keep_keyring: false,
     }
 }

@@ -15,7 +15,7 @@ pub mod tmpfs;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use wharf_runtime::plan::{PlanExtra, UserSpec};
+use wharf_runtime::plan::{OciExtra, PlanExtra, UserSpec};
 use wharf_spec::rootfs::RootfsMount;
 use wharf_spec::runtime::{
     Linux, LinuxBuilder, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, Process,
@@ -110,6 +110,7 @@ pub fn extra(inputs: &Inputs<'_>, rootfs: RootfsMount, groups: &[u32]) -> Result
         create_cwd: true,
         init,
         seccomp: security::seccomp(host, inputs.engine),
+        oci: OciExtra::default(),
     })
 }
 
