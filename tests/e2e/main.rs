@@ -30,6 +30,7 @@ mod metrics;
 mod network;
 mod oci_runtime;
 mod ps;
+mod registry;
 mod reload;
 mod restart;
 mod run;

@@ -16,6 +16,7 @@ pub mod http;
 pub mod images;
 pub mod leftovers;
 pub mod netns;
+pub mod registry;
 pub mod terminal;
 
 pub use engine::{Engine, Kind};

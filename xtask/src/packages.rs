@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("mkfs.btrfs", "btrfs-progs"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("zfs-fuse", "zfs-fuse"),
+    ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("podman", "podman"),
     (

@@ -96,7 +96,8 @@ impl ConfigFile {
     }
 }
 
-fn path(directory: Option<&str>) -> Option<PathBuf> {
+/// Where the file is: `--config`, `DOCKER_CONFIG`, or `~/.docker`.
+pub fn path(directory: Option<&str>) -> Option<PathBuf> {
     let directory = match directory {
         Some(directory) => PathBuf::from(directory),
         None => match std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()) {

@@ -13,6 +13,7 @@ pub mod client;
 pub mod commands;
 pub mod config_file;
 pub mod copy;
+pub mod credentials;
 pub mod failure;
 pub mod flags;
 pub mod hello;

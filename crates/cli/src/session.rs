@@ -73,6 +73,11 @@ impl Session {
         })
     }
 
+    /// Where the client configuration is kept, if there is a place.
+    pub fn config_path(&self) -> Option<std::path::PathBuf> {
+        crate::config_file::path(self.config_directory.as_deref())
+    }
+
     /// The client configuration; a file that cannot be read is told about and counts as empty.
     pub fn config(&self) -> &ConfigFile {
         self.config.get_or_init(|| {

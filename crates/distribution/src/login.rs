@@ -36,6 +36,7 @@ impl Registry {
         credentials: &Credentials,
     ) -> Result<String, RegistryError> {
         let (state, config) = (self.state(), self.config());
+        state.forget_challenge(endpoint);
         let (client, challenge) = state.ping(&config, endpoint).await?;
         let url = endpoint.url("");
         let mut identity = String::new();

@@ -125,6 +125,11 @@ impl State {
         Ok((client, challenge))
     }
 
+    /// What the registry wants is not what it was.
+    pub(crate) fn forget_challenge(&self, endpoint: &Endpoint) {
+        self.challenges.lock().remove(endpoint);
+    }
+
     /// Whether a mirror failed a moment ago.
     pub(crate) fn is_sick(&self, endpoint: &Endpoint) -> bool {
         self.sick

@@ -210,6 +210,9 @@ impl Repository {
         if fresh == Challenge::None {
             return checked(response).await;
         }
+        if fresh != challenge {
+            state.forget_challenge(endpoint);
+        }
         if let Some(key) = self.token_key(endpoint, &challenge, ask) {
             state.tokens.forget(&key);
         }

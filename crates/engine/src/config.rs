@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use wharf_api::container::{LogConfig, Ulimit};
 use wharf_network::NetworkConfig;
+
+use crate::images::collect::CollectLimits;
 pub use wharf_runtime::plan::SeccompPolicy;
 use wharf_store::drivers::Choice;
 
@@ -92,6 +94,8 @@ pub struct LiveConfig {
     pub max_concurrent_downloads: i64,
     /// Layers pushed at a time.
     pub max_concurrent_uploads: i64,
+    /// When unused images go by themselves.
+    pub image_gc: CollectLimits,
     /// Attempts for each layer.
     pub max_download_attempts: i64,
     /// Proxies: http, https, no_proxy.
@@ -126,6 +130,7 @@ impl Default for LiveConfig {
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             max_download_attempts: 5,
+            image_gc: CollectLimits::default(),
             proxies: Default::default(),
         }
     }

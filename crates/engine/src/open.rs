@@ -75,6 +75,7 @@ impl Engine {
             config,
         });
         engine.restore(rows).await?;
+        images::collect::start(Arc::downgrade(&engine));
         Ok(engine)
     }
 }

@@ -228,6 +228,7 @@ impl ImageConfig {
             architecture: self.architecture.clone(),
             os: self.os.clone(),
             os_version: self.os_version.clone(),
+            os_features: self.os_features.clone(),
             variant: self.variant.clone(),
         }
     }

@@ -20,6 +20,9 @@ pub struct Platform {
         skip_serializing_if = "String::is_empty"
     )]
     pub os_version: String,
+    /// Features of the operating system (Windows).
+    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
     /// Variant of the processor, `v7`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
@@ -105,6 +108,7 @@ impl Platform {
             variant,
             os: normal_os(&self.os),
             os_version: self.os_version.clone(),
+            os_features: self.os_features.clone(),
         }
     }
 

@@ -48,6 +48,10 @@ CREATE TABLE IF NOT EXISTS parked_layers (
     tar_size INTEGER NOT NULL,
     since INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS image_times (
+    image TEXT PRIMARY KEY,
+    used INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blobs (
     diff TEXT NOT NULL,
     digest TEXT NOT NULL,
@@ -199,6 +203,10 @@ impl Rows<'_> {
             params![id.as_str()],
         )?;
         self.run(
+            "DELETE FROM image_times WHERE image = ?1",
+            params![id.as_str()],
+        )?;
+        self.run(
             "DELETE FROM image_references WHERE image = ?1",
             params![id.as_str()],
         )
@@ -333,6 +341,22 @@ impl Rows<'_> {
             })
         })?;
         rows.collect()
+    }
+
+    pub(crate) fn set_used(&self, image: &Digest, seconds: i64) -> rusqlite::Result<()> {
+        self.run(
+            "INSERT INTO image_times (image, used) VALUES (?1, ?2) ON CONFLICT (image) DO UPDATE SET used = max(used, ?2)",
+            params![image.as_str(), seconds],
+        )
+    }
+
+    pub(crate) fn used(&self) -> rusqlite::Result<Vec<(Digest, i64)>> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT image, used FROM image_times")?;
+        statement
+            .query_map([], |row| Ok((digest(row, 0)?, row.get(1)?)))?
+            .collect()
     }
 
     /// Forgets the compressed forms of layers that are gone.

@@ -220,6 +220,16 @@ impl Store {
         Ok(state.references.remove(&reference).is_some())
     }
 
+    /// Notes that an image is used at a time, in seconds since 1970.
+    pub fn note_used(&self, id: &Digest, seconds: i64) -> Result<(), StoreError> {
+        Ok(self.state.lock().db.rows().set_used(id, seconds)?)
+    }
+
+    /// When images were used last, or came: seconds since 1970.
+    pub fn used_times(&self) -> Result<std::collections::HashMap<Digest, i64>, StoreError> {
+        Ok(self.state.lock().db.rows().used()?.into_iter().collect())
+    }
+
     /// Says that an image was built from another one.
     pub fn set_parent(&self, id: &Digest, parent: &Digest) -> Result<(), StoreError> {
         let mut state = self.state.lock();

@@ -1,6 +1,6 @@
 //! An image of one layer from a tar of files.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::Read;
 
 use wharf_spec::digest::{DiffId, Digest};
 
@@ -8,23 +8,20 @@ use crate::chunk::{CHUNK, read_chunk};
 use crate::error::StoreError;
 use crate::pipeline::Pipeline;
 use crate::store::{Pins, Store};
-use wharf_archive::compression::{Compression, MAGIC_LEN};
+use wharf_archive::compression::Compression;
 
 impl Store {
     /// Takes in a tar, plain or compressed, as the only layer of a new image. `config` makes the image config once the diff ID is known.
     pub fn import(
         &self,
-        input: impl Read + Send,
+        mut input: impl Read + Send,
         config: impl FnOnce(&DiffId) -> Vec<u8>,
     ) -> Result<Digest, StoreError> {
-        let mut input = BufReader::with_capacity(MAGIC_LEN.max(512), input);
-        let compression = Compression::detect(input.fill_buf().map_err(StoreError::Stream)?);
-        let pipeline = Pipeline::start(self, compression)?;
-        loop {
-            let piece = read_chunk(&mut input, CHUNK as u64).map_err(StoreError::Stream)?;
-            if piece.is_empty() || pipeline.send(piece).is_err() {
-                break;
-            }
+        // A whole piece, for a single read may give less than the magic bytes.
+        let mut piece = read_chunk(&mut input, CHUNK as u64).map_err(StoreError::Stream)?;
+        let pipeline = Pipeline::start(self, Compression::detect(&piece))?;
+        while !piece.is_empty() && pipeline.send(piece).is_ok() {
+            piece = read_chunk(&mut input, CHUNK as u64).map_err(StoreError::Stream)?;
         }
         let staged = pipeline.finish()?;
         let mut pins = Pins::new(self);

@@ -7,6 +7,7 @@
 //! ```text
 //! <data-root>/wharf.db           rows: images, references, layers, container layers (WAL)
 //! <data-root>/<driver>/           see drivers and recipe
+//! <data-root>/partial/           see partial
 //! <data-root>/trash/             directories on their way out
 //! ```
 //!
@@ -18,6 +19,7 @@
 
 mod blobs;
 pub mod changes;
+pub mod check;
 mod chunk;
 mod commit;
 mod db;
@@ -30,6 +32,7 @@ pub mod initlayer;
 pub mod layer;
 pub mod load;
 mod parked;
+pub mod partial;
 mod pipeline;
 pub mod pull;
 pub mod push;

@@ -84,6 +84,18 @@ impl Store {
         Ok(old.iter().map(|parked| parked.size).sum())
     }
 
+    /// Removes one parked layer.
+    pub(crate) fn drop_parked(&self, diff: &DiffId) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        state.db.rows().delete_parked(diff)?;
+        let parked = state.parked.remove(diff);
+        drop(state);
+        parked
+            .iter()
+            .for_each(|parked| self.remove_parked_dir(parked));
+        Ok(())
+    }
+
     /// Number and bytes of parked layers.
     pub fn parked(&self) -> (usize, u64) {
         let state = self.state.lock();

@@ -88,6 +88,10 @@ impl StagedDir {
         };
         let path = store.driver.layer_dir(&dir.cache);
         store
+            .staging
+            .lock()
+            .insert(dir.cache.clone(), dir.link.clone());
+        store
             .driver
             .create_layer(LayerDir {
                 cache: &dir.cache,
@@ -101,6 +105,7 @@ impl StagedDir {
 impl Drop for StagedDir {
     fn drop(&mut self) {
         if self.keep {
+            self.store.staging.lock().remove(&self.cache);
             return;
         }
         let dir = LayerDir {
@@ -110,6 +115,7 @@ impl Drop for StagedDir {
         if let Err(error) = self.store.driver.remove(dir) {
             tracing::warn!(layer = %self.cache, %error, "unfinished layer is left for the next start");
         }
+        self.store.staging.lock().remove(&self.cache);
     }
 }
 

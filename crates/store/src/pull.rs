@@ -1,6 +1,6 @@
 //! Images from registries: layers are taken in one by one, in any order, and become an image once all are there.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::Read;
 
 use wharf_spec::digest::{ChainId, DiffId, Digest};
 use wharf_spec::image_config::ImageConfig;
@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::image::parse_config;
 use crate::pipeline::Pipeline;
 use crate::store::{Pins, Store};
-use wharf_archive::compression::{Compression, MAGIC_LEN};
+use wharf_archive::compression::Compression;
 
 /// An image on its way: its config is known, and layers that are stored already stay while this lives.
 #[derive(Debug)]
@@ -49,18 +49,15 @@ impl Store {
     /// [`StoreError::Stream`]. Content that is not what both digests say is refused and removed.
     pub fn take_layer(
         &self,
-        input: impl Read + Send,
+        mut input: impl Read + Send,
         blob: &Digest,
         diff: &DiffId,
     ) -> Result<(), StoreError> {
-        let mut input = BufReader::with_capacity(MAGIC_LEN.max(512), input);
-        let compression = Compression::detect(input.fill_buf().map_err(StoreError::Stream)?);
-        let pipeline = Pipeline::start(self, compression)?;
-        loop {
-            let piece = read_chunk(&mut input, CHUNK as u64).map_err(StoreError::Stream)?;
-            if piece.is_empty() || pipeline.send(piece).is_err() {
-                break;
-            }
+        // A whole piece, for a single read may give less than the magic bytes.
+        let mut piece = read_chunk(&mut input, CHUNK as u64).map_err(StoreError::Stream)?;
+        let pipeline = Pipeline::start(self, Compression::detect(&piece))?;
+        while !piece.is_empty() && pipeline.send(piece).is_ok() {
+            piece = read_chunk(&mut input, CHUNK as u64).map_err(StoreError::Stream)?;
         }
         let staged = pipeline.finish()?;
         if staged.blob != *blob {

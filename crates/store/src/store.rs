@@ -1,5 +1,6 @@
 //! The store itself: opening, names.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,6 +38,9 @@ pub struct Store {
     pub(crate) trash: Arc<Trash>,
     /// Held while an image is put together from parked layers.
     pub(crate) assembling: Arc<Mutex<()>>,
+    /// Directories and short names of layers being unpacked.
+    pub(crate) staging: Arc<Mutex<HashMap<String, String>>>,
+    pub(crate) partial_dir: Arc<PathBuf>,
 }
 
 impl Store {
@@ -57,6 +61,8 @@ impl Store {
             driver,
             trash: Arc::new(trash),
             assembling: Arc::default(),
+            staging: Arc::default(),
+            partial_dir: Arc::new(root.join("partial")),
         })
     }
 
@@ -233,7 +239,11 @@ impl Store {
         let record = ImageRecord::new(id.clone(), parse_config(raw)?, raw);
         let mut state = self.state.lock();
         if !state.images.contains_key(&id) {
-            state.db.rows().insert_image(&id, raw)?;
+            let now = jiff::Timestamp::now().as_second();
+            state.db.transaction(|rows| {
+                rows.insert_image(&id, raw)?;
+                rows.set_used(&id, now)
+            })?;
             state.images.insert(id.clone(), record);
         }
         Ok(id)

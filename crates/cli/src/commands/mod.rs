@@ -7,7 +7,9 @@ pub mod filter;
 pub mod image;
 pub mod inspect;
 pub mod listing;
+pub mod manifest;
 pub mod network;
+pub mod registry;
 pub mod system;
 pub mod volume;
 pub mod volume_extras;
@@ -40,6 +42,10 @@ pub const GROUPS: &[Group] = &[
         about: "Manage images",
     },
     Group {
+        name: "manifest",
+        about: "Manage Docker image manifests and manifest lists",
+    },
+    Group {
         name: "network",
         about: "Manage networks",
     },
@@ -59,7 +65,9 @@ pub const COMMON: &[&str] = &["run", "exec", "ps", "images", "version", "info"];
 const TABLES: &[&[Command]] = &[
     container::COMMANDS,
     image::COMMANDS,
+    manifest::COMMANDS,
     network::COMMANDS,
+    registry::COMMANDS,
     volume::COMMANDS,
     system::COMMANDS,
 ];

@@ -1,6 +1,8 @@
 //! Images as the API shows them: the store keeps them, here is what Docker says about them (moby `daemon/images`).
 
 pub(crate) mod changes;
+pub mod check;
+pub mod collect;
 mod glob;
 mod history;
 mod import;

@@ -659,6 +659,21 @@ pub const OPTIONS: &[Opt] = &[
     opt("", "deprecated-key-path", Text, Moot, ""),
     opt("", "allow-nondistributable-artifacts", List, Moot, ""),
     opt("", "host-gateway-ip", Text, Yes, ""),
+    // Not Docker's.
+    opt(
+        "image-gc-max-age",
+        "image-gc-max-age",
+        Text,
+        Yes,
+        "Remove images that no container has had for so long (such as 720h)",
+    ),
+    opt(
+        "image-gc-max-size",
+        "image-gc-max-size",
+        Size,
+        Yes,
+        "Remove the longest unused images while all together are larger (such as 20g)",
+    ),
 ];
 
 const fn opt(

@@ -29,6 +29,9 @@ pub struct Settings {
     pub log_level: String,
     pub log_format: String,
     pub metrics_addr: String,
+    pub image_gc_max_age: String,
+    #[serde(deserialize_with = "size")]
+    pub image_gc_max_size: i64,
     pub raw_logs: bool,
     pub experimental: bool,
 
@@ -140,6 +143,8 @@ impl Default for Settings {
             log_level: "info".into(),
             log_format: "text".into(),
             metrics_addr: String::new(),
+            image_gc_max_age: String::new(),
+            image_gc_max_size: 0,
             raw_logs: false,
             experimental: false,
             tls: None,
@@ -330,7 +335,19 @@ impl Settings {
         ))
     }
 
+    /// `image-gc-max-age`; `None` for no limit.
+    pub fn image_age(&self) -> Result<Option<std::time::Duration>, String> {
+        if self.image_gc_max_age.is_empty() {
+            return Ok(None);
+        }
+        wharf_api::time::parse_go_duration(&self.image_gc_max_age)
+            .and_then(|nanos| u64::try_from(nanos).ok())
+            .map(|nanos| Some(std::time::Duration::from_nanos(nanos)))
+            .ok_or_else(|| format!("invalid image-gc-max-age: {}", self.image_gc_max_age))
+    }
+
     fn validate_lists(&self) -> Result<(), String> {
+        self.image_age()?;
         if let Some(label) = self.labels.iter().find(|l| !l.contains('=')) {
             return Err(format!("bad attribute format: {label}"));
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use wharf_api::container::LogConfig;
 use wharf_engine::config::{RuntimeConfig, SeccompPolicy, SeccompProfile};
+use wharf_engine::images::collect::CollectLimits;
 use wharf_engine::{EngineConfig, LiveConfig, StorageChoice as Choice};
 
 use super::DaemonError;
@@ -124,6 +125,13 @@ pub fn live_config(settings: &Settings) -> LiveConfig {
             settings.max_download_attempts,
             default.max_download_attempts,
         ),
+        image_gc: CollectLimits {
+            // Checked when the options were read.
+            age: settings.image_age().unwrap_or_default(),
+            size: u64::try_from(settings.image_gc_max_size)
+                .ok()
+                .filter(|size| *size > 0),
+        },
         proxies: [
             proxy(&settings.http_proxy, "HTTP_PROXY"),
             proxy(&settings.https_proxy, "HTTPS_PROXY"),

@@ -103,6 +103,7 @@ pub fn table() -> Vec<Route> {
         route(M::POST, "/exec/{id}/resize", exec::resize),
         route(M::GET, "/exec/{id}/json", exec::inspect),
         route(M::POST, "/auth", registry::login),
+        route(M::POST, "/wharf/system/check", system::check),
         route(M::GET, "/distribution/{name:.*}/json", registry::inspect),
         route(M::GET, "/images/search", registry::search),
         route(M::POST, "/images/{name:.*}/push", registry::push),

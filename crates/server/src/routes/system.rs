@@ -74,6 +74,12 @@ fn age(info: &mut Info, version: ApiVersion) {
     }
 }
 
+/// `POST /wharf/system/check`, an extension: what is damaged, and with `repair` what was mended.
+pub async fn check(call: Call) -> Outcome {
+    let repair = call.query.flag("repair");
+    Ok(respond::ok(&call.engine().system_check(repair).await?))
+}
+
 /// `GET /system/df`.
 pub async fn disk_usage(call: Call) -> Outcome {
     let kinds = call.query.all("type");

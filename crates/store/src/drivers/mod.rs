@@ -112,6 +112,16 @@ pub trait Driver: Debug + Send + Sync {
     /// Removes one layer: directory and short name, each unless its name is empty. Safe to repeat.
     fn remove(&self, layer: LayerDir<'_>) -> io::Result<()>;
 
+    /// Whether the layer is reached by its short name, where the driver has one.
+    fn is_linked(&self, _layer: LayerDir<'_>) -> bool {
+        true
+    }
+
+    /// Gives the layer its short name again, or another one. Safe to repeat.
+    fn relink(&self, _layer: LayerDir<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
     /// All layers on disk: directory names, and short names.
     fn list(&self) -> io::Result<(Vec<String>, Vec<String>)>;
 }

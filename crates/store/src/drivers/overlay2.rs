@@ -203,6 +203,22 @@ impl Driver for Overlay2 {
         gone(std::fs::remove_dir_all(self.home.join(layer.cache)))
     }
 
+    fn is_linked(&self, layer: LayerDir<'_>) -> bool {
+        let target = std::fs::read_link(self.link(layer.link));
+        let named = std::fs::read_to_string(self.home.join(layer.cache).join("link"));
+        target.is_ok_and(|target| target == Path::new(&link_target(layer.cache)))
+            && named.is_ok_and(|name| name == layer.link)
+    }
+
+    fn relink(&self, layer: LayerDir<'_>) -> io::Result<()> {
+        std::fs::write(self.home.join(layer.cache).join("link"), layer.link)?;
+        // The name is never missing: layers above may be mounted at any moment.
+        let new = self.home.join(LINKS).join(format!("{}.new", layer.link));
+        gone(std::fs::remove_file(&new))?;
+        rustix::fs::symlink(link_target(layer.cache), &new)?;
+        std::fs::rename(new, self.link(layer.link))
+    }
+
     fn list(&self) -> io::Result<(Vec<String>, Vec<String>)> {
         let mut dirs = names(&self.home)?;
         dirs.retain(|name| name != LINKS && name != INIT);
@@ -245,6 +261,10 @@ fn ensure_init(home: &Path) -> io::Result<String> {
     rustix::fs::symlink(format!("../{INIT}/diff"), home.join(LINKS).join(&link))?;
     std::fs::rename(&part, &dir)?;
     Ok(link)
+}
+
+fn link_target(cache: &str) -> String {
+    format!("../{cache}/diff")
 }
 
 fn names(dir: &Path) -> io::Result<Vec<String>> {

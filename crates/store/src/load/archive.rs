@@ -1,7 +1,7 @@
 //! One pass over an archive: layers are unpacked as they come, small files are kept, for what they mean is known only at the end.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{self, BufReader, Read};
 
 use wharf_spec::digest::{DiffId, Digest};
 
@@ -70,8 +70,14 @@ pub(super) fn read(
     input: impl Read + Send,
     progress: &mut dyn FnMut(LoadEvent),
 ) -> Result<Contents, StoreError> {
-    let mut input = BufReader::with_capacity(BLOCK.max(MAGIC_LEN), input);
-    let compression = Compression::detect(input.fill_buf().map_err(StoreError::Stream)?);
+    // A single read may give less than the magic bytes.
+    let (mut input, mut start) = (input, Vec::new());
+    (&mut input)
+        .take(MAGIC_LEN as u64)
+        .read_to_end(&mut start)
+        .map_err(StoreError::Stream)?;
+    let compression = Compression::detect(&start);
+    let input = BufReader::with_capacity(BLOCK, io::Cursor::new(start).chain(input));
     let plain = compression.reader(input).map_err(StoreError::Stream)?;
     let mut tar = TarReader::new(BufReader::with_capacity(8 * BLOCK, plain));
     let mut reading = Reading {

@@ -2,6 +2,7 @@
 
 use super::progress::{self, To};
 use crate::client::request::Request;
+use crate::credentials;
 use crate::failure::Failure;
 use crate::hello;
 use crate::print;
@@ -41,11 +42,16 @@ pub fn get(
 pub fn pull(session: &Session, name: &Reference, platform: &str, to: To) -> Result<(), Failure> {
     let tag = match name.digest() {
         Some(digest) => digest.as_str(),
-        None => name.tag().unwrap_or("latest"),
+        // Without a tag, all of them.
+        None => name.tag().unwrap_or(""),
     };
     let request = Request::post("/images/create")
         .query("fromImage", name.familiar_name())
-        .query("tag", tag)
+        .query_if(!tag.is_empty(), "tag", tag)
+        .header(
+            "X-Registry-Auth",
+            credentials::for_image(session, name).header(),
+        )
         .query_if(!platform.is_empty(), "platform", platform);
     let mut response = session.client.send(request)?;
     progress::show(&mut response.body, to)?;

@@ -8,6 +8,7 @@ pub mod ls;
 pub mod progress;
 pub mod prune;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod rm;
 pub mod save;
@@ -176,5 +177,24 @@ pub const COMMANDS: &[Command] = &[
         ]],
         stops_at_first_argument: false,
         run: pull::run,
+    },
+    Command {
+        paths: &["image push", "push"],
+        usage: "[OPTIONS] NAME[:TAG]",
+        about: "Upload an image to a registry",
+        arity: Arity::Exactly(1),
+        flags: &[&[
+            switch("all-tags", "Push all tags of an image to the repository").short('a'),
+            switch("disable-content-trust", "Skip image signing")
+                .default("true")
+                .hidden(),
+            text(
+                "platform",
+                "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+            ),
+            QUIET,
+        ]],
+        stops_at_first_argument: false,
+        run: push::run,
     },
 ];

@@ -13,21 +13,33 @@ use crate::session::Session;
 /// The registry or the daemon refuses.
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let name = reference::parse(&matches.args[0])?;
-    if matches.on("all-tags") {
-        return Err(Failure::new(
-            "pulling all tags of a repository is not supported yet",
-        ));
+    let all = matches.on("all-tags");
+    if all && !name.is_name_only() {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
     }
-    let (quiet, platform) = (matches.on("quiet"), matches.text_or_empty("platform"));
-    if !quiet && name.is_name_only() {
+    let (quiet, platform) = (matches.on("quiet"), platform(matches)?);
+    if !quiet && !all && name.is_name_only() {
         print::out_line("Using default tag: latest")?;
     }
-    let name = name.or_latest();
+    let name = if all { name } else { name.or_latest() };
     get::pull(
         session,
         &name,
-        platform,
+        &platform,
         if quiet { To::Nowhere } else { To::Stdout },
     )?;
     print::out_line(&name.to_string())
+}
+
+/// `--platform`, or else `DOCKER_DEFAULT_PLATFORM`.
+fn platform(matches: &Matches) -> Result<String, Failure> {
+    let given = matches.text("platform").map(str::to_owned);
+    let platform = given
+        .or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok())
+        .unwrap_or_default();
+    if !platform.is_empty() {
+        wharf_spec::platform::Platform::parse(&platform)
+            .map_err(|error| Failure::new(error.to_string()))?;
+    }
+    Ok(platform)
 }

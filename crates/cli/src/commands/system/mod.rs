@@ -1,5 +1,6 @@
 //! Commands on the daemon as a whole.
 
+pub mod check;
 pub mod df;
 pub mod events;
 pub mod info;
@@ -58,6 +59,18 @@ pub const COMMANDS: &[Command] = &[
         flags: &[&[inspect::FORMAT]],
         stops_at_first_argument: false,
         run: version::run,
+    },
+    Command {
+        paths: &["system check"],
+        usage: "[OPTIONS]",
+        about: "Find damage in what is stored, and repair it (not in Docker)",
+        arity: Arity::None,
+        flags: &[&[switch(
+            "repair",
+            "Remove leftovers and pull damaged layers again from where they came",
+        )]],
+        stops_at_first_argument: false,
+        run: check::run,
     },
     Command {
         paths: &["system df"],

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -14,12 +15,15 @@ use wharf_distribution::blob::BlobEvent;
 use wharf_distribution::manifest::Descriptor;
 use wharf_distribution::{RegistryError, Repository};
 use wharf_spec::digest::{DiffId, Digest};
+use wharf_store::partial::Partial;
 use wharf_store::{Store, StoreError};
 
 use crate::Error;
 
 /// Pieces between the network and the unpacker.
 const DEPTH: usize = 4;
+/// Smaller layers are fetched again rather than kept half.
+const WORTH_KEEPING: u64 = 4 << 20;
 
 /// Where a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,17 +210,41 @@ impl Download {
         slots.acquire().await
     }
 
+    /// Gets the layer. What an earlier attempt left is used; if that turns out to be wrong, all of it is fetched.
     async fn run(&self) -> Result<(), Error> {
+        let large = self.layer.size >= WORTH_KEEPING;
+        let partial = large.then(|| self.partial()).flatten();
+        let begun = partial.as_ref().map_or(0, Partial::length);
+        match self.attempt(partial).await {
+            Err(error) if begun > 0 && is_wrong(&error.to_string()) => {
+                tracing::info!(blob = %self.layer.digest, %error, "what an earlier download left is wrong; beginning again");
+                let mut partial = self.partial();
+                if let Some(partial) = &mut partial {
+                    partial
+                        .clear()
+                        .map_err(|error| Error::caused("begin a download again", error))?;
+                }
+                self.attempt(partial).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn partial(&self) -> Option<Partial> {
+        self.store.partial(&self.layer.digest, self.layer.size)
+    }
+
+    async fn attempt(&self, partial: Option<Partial>) -> Result<(), Error> {
         let (pieces, reader) = mpsc::channel(DEPTH);
         let (store, blob, diff) = (
             self.store.clone(),
             self.layer.digest.clone(),
             self.diff.clone(),
         );
-        let taken = tokio::task::spawn_blocking(move || {
-            store.take_layer(PieceReader::new(reader), &blob, &diff)
-        });
-        let streamed = self.stream(pieces).await;
+        let begun = partial.as_ref().map_or(0, Partial::length);
+        let taken =
+            tokio::task::spawn_blocking(move || take(&store, partial, reader, &blob, &diff));
+        let streamed = self.stream(pieces, begun).await;
         let taken = taken
             .await
             .map_err(|error| Error::caused("take in layer", error))?;
@@ -229,11 +257,19 @@ impl Download {
     }
 
     /// Sends the blob into the store. An error without words: the store stopped reading, and knows why.
-    async fn stream(&self, pieces: mpsc::Sender<Piece>) -> Result<(), Option<RegistryError>> {
+    async fn stream(
+        &self,
+        pieces: mpsc::Sender<Piece>,
+        begun: u64,
+    ) -> Result<(), Option<RegistryError>> {
         let total = self.layer.size;
-        let mut stream = self.repository.blob_stream(&self.layer.digest, total, 0);
-        self.told
-            .send_replace(Stage::Downloading { current: 0, total });
+        let mut stream = self
+            .repository
+            .blob_stream(&self.layer.digest, total, begun);
+        self.told.send_replace(Stage::Downloading {
+            current: begun,
+            total,
+        });
         while let Some(event) = stream.next().await.map_err(Some)? {
             match event {
                 BlobEvent::Data(bytes) => {
@@ -262,6 +298,35 @@ impl Download {
     }
 }
 
+/// Whether the content is not what it should be.
+fn is_wrong(text: &str) -> bool {
+    text.contains("verification failed")
+        || text.contains("don't match")
+        || text.contains("failed to register layer")
+}
+
+/// Takes a layer in: what is there of it, then what comes.
+fn take(
+    store: &Store,
+    partial: Option<Partial>,
+    pieces: mpsc::Receiver<Piece>,
+    blob: &Digest,
+    diff: &DiffId,
+) -> Result<(), StoreError> {
+    let Some(mut partial) = partial else {
+        return store.take_layer(PieceReader::new(pieces, None), blob, diff);
+    };
+    let earlier = partial.reader().map_err(StoreError::Stream)?;
+    let complete = AtomicBool::new(false);
+    let later = PieceReader::new(pieces, Some((&mut partial, &complete)));
+    let outcome = store.take_layer(earlier.chain(later), blob, diff);
+    // What is complete is in its layer, or wrong.
+    if outcome.is_ok() || complete.load(Ordering::Relaxed) {
+        partial.remove();
+    }
+    outcome
+}
+
 /// What goes to the unpacker.
 enum Piece {
     Data(Bytes),
@@ -269,28 +334,54 @@ enum Piece {
 }
 
 /// The unpacker's end. A sender that goes away without [`Piece::End`] reads as an error, never as the end.
-struct PieceReader {
+struct PieceReader<'a> {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
+    /// Where the pieces are kept for a later attempt, and whether the last one came.
+    kept: Option<(&'a mut Partial, &'a AtomicBool)>,
 }
 
-impl PieceReader {
-    fn new(pieces: mpsc::Receiver<Piece>) -> PieceReader {
+impl<'a> PieceReader<'a> {
+    fn new(
+        pieces: mpsc::Receiver<Piece>,
+        kept: Option<(&'a mut Partial, &'a AtomicBool)>,
+    ) -> PieceReader<'a> {
         PieceReader {
             pieces,
             current: Bytes::new(),
             ended: false,
+            kept,
+        }
+    }
+
+    fn keep(&mut self) {
+        let Some((partial, _)) = &mut self.kept else {
+            return;
+        };
+        if let Err(error) = partial.append(&self.current) {
+            tracing::debug!(%error, "no room to keep the download for a later attempt");
+            // A beginning with a hole would be wrong.
+            let _ = partial.clear();
+            self.kept = None;
         }
     }
 }
 
-impl Read for PieceReader {
+impl Read for PieceReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.pieces.blocking_recv() {
-                Some(Piece::Data(bytes)) => self.current = bytes,
-                Some(Piece::End) => self.ended = true,
+                Some(Piece::Data(bytes)) => {
+                    self.current = bytes;
+                    self.keep();
+                }
+                Some(Piece::End) => {
+                    self.ended = true;
+                    if let Some((_, complete)) = &self.kept {
+                        complete.store(true, Ordering::Relaxed);
+                    }
+                }
                 None => {
                     return Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,

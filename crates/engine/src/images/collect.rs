@@ -1,0 +1,152 @@
+//! Images that go by themselves: those nobody has used for long, and the longest unused when all together are too large. Off unless configured.
+//! An image that a container has, running or not, never goes.
+
+use std::collections::HashSet;
+use std::sync::Weak;
+use std::time::Duration;
+
+use wharf_spec::digest::Digest;
+
+use crate::{Engine, Result, blocking};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(600);
+/// What an interrupted pull left is kept so long for the next attempt.
+const PARKED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// When images go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CollectLimits {
+    /// Unused for so long.
+    pub age: Option<Duration>,
+    /// Bytes of all images.
+    pub size: Option<u64>,
+}
+
+/// An image as this sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    id: Digest,
+    /// Seconds since 1970.
+    used: i64,
+    /// Bytes that go with it.
+    size: u64,
+    in_use: bool,
+}
+
+/// Looks from time to time, as long as there is an engine.
+pub(crate) fn start(engine: Weak<Engine>) {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let Some(engine) = engine.upgrade() else {
+                return;
+            };
+            if let Err(error) = engine.collect_images().await {
+                tracing::warn!(%error, "images were not collected");
+            }
+        }
+    });
+}
+
+impl Engine {
+    /// Notes which images are used, then removes those that are to go. Returns them.
+    pub async fn collect_images(&self) -> Result<Vec<Digest>> {
+        let Some(engine) = self.handle() else {
+            return Ok(Vec::new());
+        };
+        blocking(move || engine.collect_now()).await
+    }
+
+    fn collect_now(&self) -> Result<Vec<Digest>> {
+        self.store.remove_partial(PARKED_FOR);
+        self.store.remove_parked(PARKED_FOR)?;
+        let used: HashSet<String> = self
+            .containers
+            .all()
+            .iter()
+            .map(|container| container.record().image_id.clone())
+            .collect();
+        let now = jiff::Timestamp::now().as_second();
+        let images = self.store.images();
+        for image in images
+            .iter()
+            .filter(|image| used.contains(image.id.as_str()))
+        {
+            self.store.note_used(&image.id, now)?;
+        }
+        let limits = self.settings().image_gc;
+        if limits == CollectLimits::default() {
+            return Ok(Vec::new());
+        }
+        let times = self.store.used_times()?;
+        let candidates = images.iter().map(|image| Candidate {
+            used: times.get(&image.id).copied().unwrap_or(now),
+            size: self.store.image_size(image),
+            in_use: used.contains(image.id.as_str())
+                || !self.store.children_of(&image.id).is_empty(),
+            id: image.id.clone(),
+        });
+        let gone = plan(candidates.collect(), limits, now);
+        for id in &gone {
+            tracing::info!(image = %id, "removing an image that has not been used for long");
+            self.remove_image_now(id.as_str(), true, true)?;
+        }
+        Ok(gone)
+    }
+}
+
+/// Which images go: first those past their age, then the longest unused until the rest fits.
+fn plan(mut images: Vec<Candidate>, limits: CollectLimits, now: i64) -> Vec<Digest> {
+    images.sort_by_key(|image| image.used);
+    let mut total: u64 = images.iter().map(|image| image.size).sum();
+    let mut gone = Vec::new();
+    for image in images.into_iter().filter(|image| !image.in_use) {
+        let age = Duration::from_secs(u64::try_from(now - image.used).unwrap_or(0));
+        let old = limits.age.is_some_and(|limit| age > limit);
+        let too_much = limits.size.is_some_and(|limit| total > limit);
+        if old || too_much {
+            total = total.saturating_sub(image.size);
+            gone.push(image.id);
+        }
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_images_go_and_then_the_longest_unused() {
+        let image = |name: &str, used: i64, in_use: bool| Candidate {
+            id: Digest::of(name.as_bytes()),
+            used,
+            size: 10,
+            in_use,
+        };
+        let images = vec![
+            image("a", 100, false),
+            image("b", 10, true),
+            image("c", 50, false),
+            image("d", 90, false),
+        ];
+        for (age, size, expected) in [
+            (None, None, vec![]),
+            (Some(40), None, vec!["c"]),
+            (None, Some(20), vec!["c", "d"]),
+            (None, Some(40), vec![]),
+            (Some(5), Some(0), vec!["c", "d", "a"]),
+        ] {
+            let limits = CollectLimits {
+                age: age.map(Duration::from_secs),
+                size,
+            };
+            let expected: Vec<Digest> = expected
+                .iter()
+                .map(|name: &&str| Digest::of(name.as_bytes()))
+                .collect();
+            assert_eq!(plan(images.clone(), limits, 100), expected, "{limits:?}");
+        }
+    }
+}

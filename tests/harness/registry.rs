@@ -1,0 +1,462 @@
+//! Registries to pull from and push to, inside an engine's network namespace: Debian's `docker-registry`, and one of our own that misbehaves on
+//! demand.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::json;
+
+use crate::archive::{Image, gzip, sha256};
+use crate::deadline::wait_until;
+use crate::engine::{Engine, kill};
+
+/// Debian's `docker-registry`, stopped on drop.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    process: Child,
+    /// `127.0.0.1:<port>`
+    pub address: String,
+}
+
+impl DockerRegistry {
+    /// Starts one that keeps its content below `name` in the engine's directory.
+    #[must_use]
+    pub fn start(engine: &Engine, name: &str, port: u16) -> DockerRegistry {
+        let home = engine.dir().join(name);
+        std::fs::create_dir_all(&home).expect("a directory for the registry");
+        let config = home.join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            home.join("data").display()
+        );
+        std::fs::write(&config, text).expect("write the registry's configuration");
+        let process = engine
+            .netns()
+            .command(Path::new("docker-registry"))
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry (docker-registry) runs");
+        let address = format!("127.0.0.1:{port}");
+        let netns = engine.netns().path();
+        wait_until("the registry to listen", Duration::from_secs(20), || {
+            inside(&netns, || TcpStream::connect(("127.0.0.1", port)).is_ok())
+        });
+        DockerRegistry { process, address }
+    }
+
+    /// `127.0.0.1:<port>/<rest>`
+    #[must_use]
+    pub fn name(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.address)
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        kill(self.process.id());
+        let _ = self.process.wait();
+    }
+}
+
+/// Does something on a thread inside a network namespace.
+fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> T {
+    let file = std::fs::File::open(netns).expect("the namespace exists");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            use std::os::fd::AsFd as _;
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("enter the namespace");
+            work()
+        });
+        thread.join().expect("the thread ends")
+    })
+}
+
+/// How our own registry misbehaves. Each wish is about requests for blobs unless it says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// The connection breaks after so many bytes of each of the next answers.
+    pub cuts: Vec<usize>,
+    /// These statuses come instead of the next answers.
+    pub statuses: Vec<u16>,
+    /// These statuses come instead of the next manifests.
+    pub manifest_statuses: Vec<u16>,
+    /// One byte in the middle is another one.
+    pub wrong_byte: bool,
+    /// Ranges are not understood.
+    pub no_ranges: bool,
+    /// Each answer takes so long to begin.
+    pub delay: Duration,
+    /// `user:password` that is wanted, in the given way.
+    pub auth: Option<(Auth, &'static str)>,
+}
+
+/// How a user proves who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Name and password in each request.
+    Basic,
+    /// A token from another address.
+    Token,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    blobs: HashMap<String, Vec<u8>>,
+    /// By repository and tag or digest: type and bytes.
+    manifests: HashMap<String, (String, Vec<u8>)>,
+    faults: Faults,
+    /// `METHOD path`, and the range asked for.
+    requests: Vec<String>,
+}
+
+/// A registry of our own, in threads of the test.
+#[derive(Debug)]
+pub struct TestRegistry {
+    content: Arc<Mutex<Content>>,
+    /// `127.0.0.1:<port>`
+    pub address: String,
+}
+
+impl TestRegistry {
+    /// Listens inside the engine's network namespace.
+    #[must_use]
+    pub fn start(engine: &Engine) -> TestRegistry {
+        let listener = inside(&engine.netns().path(), || {
+            TcpListener::bind(("127.0.0.1", 0)).expect("a port on the loopback")
+        });
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let content: Arc<Mutex<Content>> = Arc::default();
+        let (shared, own) = (content.clone(), address.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (content, own) = (shared.clone(), own.clone());
+                // A client that breaks off is part of the game.
+                std::thread::spawn(move || serve(stream, &content, &own));
+            }
+        });
+        TestRegistry { content, address }
+    }
+
+    /// `127.0.0.1:<port>/<rest>`
+    #[must_use]
+    pub fn name(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.address)
+    }
+
+    /// Changes how it misbehaves.
+    pub fn set(&self, faults: Faults) {
+        self.content.lock().expect("no thread panicked").faults = faults;
+    }
+
+    /// What was asked so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.content
+            .lock()
+            .expect("no thread panicked")
+            .requests
+            .clone()
+    }
+
+    /// Puts an image in, its layers compressed by gzip. Returns the manifest's digest.
+    pub fn add(&self, repository: &str, tag: &str, image: &Image) -> String {
+        let mut content = self.content.lock().expect("no thread panicked");
+        let mut put = |bytes: Vec<u8>| {
+            let digest = format!("sha256:{}", sha256(&bytes));
+            let size = bytes.len();
+            content.blobs.insert(digest.clone(), bytes);
+            json!({"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": size, "digest": digest})
+        };
+        let layers: Vec<_> = image.layers.iter().map(|layer| put(gzip(layer))).collect();
+        let mut config = put(image.config_bytes());
+        config["mediaType"] = json!("application/vnd.docker.container.image.v1+json");
+        let media_type = "application/vnd.docker.distribution.manifest.v2+json";
+        let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
+        drop(content);
+        self.add_manifest(
+            repository,
+            tag,
+            media_type,
+            manifest.to_string().into_bytes(),
+        )
+    }
+
+    /// Puts a manifest in as it is. Returns its digest.
+    pub fn add_manifest(
+        &self,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        bytes: Vec<u8>,
+    ) -> String {
+        let mut content = self.content.lock().expect("no thread panicked");
+        let digest = format!("sha256:{}", sha256(&bytes));
+        for reference in [tag, &digest] {
+            let key = format!("{repository}/{reference}");
+            content
+                .manifests
+                .insert(key, (media_type.to_owned(), bytes.clone()));
+        }
+        digest
+    }
+}
+
+struct Asked {
+    method: String,
+    path: String,
+    range: Option<usize>,
+    authorization: String,
+}
+
+fn read_request(stream: &TcpStream) -> Option<Asked> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let (mut range, mut authorization, mut length) = (None, String::new(), 0);
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim().split_once(':') else {
+            break;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "range" => {
+                let from = value.trim().trim_start_matches("bytes=");
+                range = from.split('-').next().and_then(|from| from.parse().ok());
+            }
+            "authorization" => authorization = value.trim().to_owned(),
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Asked {
+        method,
+        path,
+        range,
+        authorization,
+    })
+}
+
+fn serve(mut stream: TcpStream, content: &Mutex<Content>, own: &str) {
+    let Some(asked) = read_request(&stream) else {
+        return;
+    };
+    let answer = {
+        let mut content = content.lock().expect("no thread panicked");
+        let range = asked
+            .range
+            .map(|from| format!(" from {from}"))
+            .unwrap_or_default();
+        content
+            .requests
+            .push(format!("{} {}{range}", asked.method, asked.path));
+        answer(&mut content, &asked, own)
+    };
+    std::thread::sleep(answer.delay);
+    let mut head = format!(
+        "HTTP/1.1 {} X\r\nContent-Length: {}\r\nConnection: close\r\n",
+        answer.status,
+        answer.body.len()
+    );
+    for (name, value) in &answer.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    let body = if asked.method == "HEAD" {
+        &[][..]
+    } else {
+        &answer.body
+    };
+    let sent = answer.cut.unwrap_or(body.len()).min(body.len());
+    // Clients may be gone.
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(&body[..sent]));
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    cut: Option<usize>,
+    delay: Duration,
+}
+
+impl Answer {
+    fn new(status: u16, body: Vec<u8>) -> Answer {
+        Answer {
+            status,
+            headers: Vec::new(),
+            body,
+            cut: None,
+            delay: Duration::ZERO,
+        }
+    }
+
+    fn error(status: u16, code: &str) -> Answer {
+        let body =
+            json!({"errors": [{"code": code, "message": code.to_lowercase().replace('_', " ")}]});
+        Answer::new(status, body.to_string().into_bytes())
+    }
+
+    fn header(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// The token our token server gives to who knows the password.
+const TOKEN: &str = "Bearer secret-token";
+
+fn answer(content: &mut Content, asked: &Asked, own: &str) -> Answer {
+    if let Some((auth, user)) = content.faults.auth {
+        let basic = format!("Basic {}", base64(user.as_bytes()));
+        if asked.path.starts_with("/token") {
+            return if asked.authorization == basic {
+                Answer::new(
+                    200,
+                    br#"{"token":"secret-token","expires_in":300}"#.to_vec(),
+                )
+            } else {
+                Answer::new(
+                    401,
+                    br#"{"details":"incorrect username or password"}"#.to_vec(),
+                )
+            };
+        }
+        let (wanted, challenge) = match auth {
+            Auth::Basic => (basic, "Basic realm=\"test\"".to_owned()),
+            Auth::Token => (
+                TOKEN.to_owned(),
+                format!("Bearer realm=\"http://{own}/token\",service=\"test\""),
+            ),
+        };
+        if asked.authorization != wanted {
+            return Answer::error(401, "UNAUTHORIZED").header("WWW-Authenticate", challenge);
+        }
+    }
+    let Some(rest) = asked.path.strip_prefix("/v2/") else {
+        return Answer::error(404, "UNSUPPORTED");
+    };
+    if let Some((repository, reference)) = rest.split_once("/manifests/") {
+        return manifest(content, &format!("{repository}/{reference}"));
+    }
+    if let Some((_, digest)) = rest.split_once("/blobs/") {
+        return blob(content, digest, asked);
+    }
+    match rest.strip_suffix("/tags/list") {
+        Some(repository) => tags(content, repository),
+        None => Answer::new(200, b"{}".to_vec()),
+    }
+}
+
+fn tags(content: &Content, repository: &str) -> Answer {
+    let prefix = format!("{repository}/");
+    let mut tags: Vec<&str> = content
+        .manifests
+        .keys()
+        .filter_map(|key| key.strip_prefix(&prefix))
+        .filter(|reference| !reference.contains(':'))
+        .collect();
+    tags.sort_unstable();
+    Answer::new(
+        200,
+        json!({"name": repository, "tags": tags})
+            .to_string()
+            .into_bytes(),
+    )
+}
+
+fn manifest(content: &mut Content, key: &str) -> Answer {
+    if let Some(status) = pop(&mut content.faults.manifest_statuses) {
+        return Answer::error(status, "TOOMANYREQUESTS");
+    }
+    match content.manifests.get(key) {
+        Some((media_type, bytes)) => {
+            let digest = format!("sha256:{}", sha256(bytes));
+            Answer::new(200, bytes.clone())
+                .header("Content-Type", media_type.clone())
+                .header("Docker-Content-Digest", digest)
+        }
+        None => Answer::error(404, "MANIFEST_UNKNOWN"),
+    }
+}
+
+fn blob(content: &mut Content, digest: &str, asked: &Asked) -> Answer {
+    let Some(bytes) = content.blobs.get(digest).cloned() else {
+        return Answer::error(404, "BLOB_UNKNOWN");
+    };
+    // Small ones are image configs.
+    let is_layer = bytes.len() > 2048;
+    let faults = &mut content.faults;
+    if asked.method == "GET"
+        && is_layer
+        && let Some(status) = pop(&mut faults.statuses)
+    {
+        return Answer::error(status, "TOOMANYREQUESTS");
+    }
+    let mut body = bytes;
+    if faults.wrong_byte && is_layer {
+        let middle = body.len() / 2;
+        body[middle] ^= 0xff;
+    }
+    let from = asked
+        .range
+        .filter(|from| !faults.no_ranges && *from < body.len());
+    let mut answer = match from {
+        Some(from) => {
+            let range = format!("bytes {from}-{}/{}", body.len() - 1, body.len());
+            Answer::new(206, body.split_off(from)).header("Content-Range", range)
+        }
+        None => Answer::new(200, body),
+    };
+    if asked.method == "GET" && is_layer {
+        answer.cut = pop(&mut faults.cuts);
+        answer.delay = faults.delay;
+    }
+    answer.header("Docker-Content-Digest", digest.to_owned())
+}
+
+fn pop<T>(list: &mut Vec<T>) -> Option<T> {
+    if list.is_empty() {
+        None
+    } else {
+        Some(list.remove(0))
+    }
+}
+
+/// Standard base64 with padding.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let group = chunk
+            .iter()
+            .fold(0_u32, |all, byte| all << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let index = (group >> (18 - 6 * at) & 63) as usize;
+            out.push(if at <= chunk.len() {
+                char::from(ALPHABET[index])
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
