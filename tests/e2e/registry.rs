@@ -570,8 +570,9 @@ fn what_a_registry_has_is_shown_without_pulling() {
         .json();
     assert_eq!(answer["Descriptor"]["digest"], json!(digest));
     assert_eq!(answer["Platforms"][0]["os"], json!("linux"));
-    engine
+    let missing = engine
         .api()
         .get(&format!("/distribution/{}/json", registry.name("no:1")))
         .expect(404);
+    assert!(missing.message().contains("manifest unknown"));
 }

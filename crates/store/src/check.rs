@@ -233,6 +233,12 @@ impl Store {
     /// Puts the parked copy of a layer's content in the place of a damaged one. Containers that have it mounted keep what they have; those that
     /// start later get the new one.
     pub fn replace_layer(&self, chain: &ChainId) -> Result<(), StoreError> {
+        if !self.driver.is_plain_directory() {
+            return Err(StoreError::Invalid(format!(
+                "layers above it hold copies of it with the storage driver {}",
+                self.driver.name()
+            )));
+        }
         let _one = self.assembling.lock();
         let mut state = self.state.lock();
         let gone = || StoreError::NotFound(format!("layer {chain} is not stored"));

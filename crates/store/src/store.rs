@@ -206,9 +206,11 @@ impl Store {
             cache: &parked.cache,
             link: &parked.link,
         };
-        self.driver
-            .commit_layer(dir, &lower)
-            .map_err(StoreError::io("write", &path))?;
+        if let Err(error) = self.driver.commit_layer(dir, &lower) {
+            // Half in its place, it is of no use: the next attempt fetches it again.
+            self.drop_parked(&parked.diff)?;
+            return Err(StoreError::io("write", &path)(error));
+        }
         let mut state = self.state.lock();
         let layer = parked.into_layer(parent);
         let chain = layer.chain.clone();
