@@ -227,6 +227,32 @@ fn connections_that_break_are_gone_on_with() {
 }
 
 #[test]
+fn large_layers_come_in_ranges_side_by_side() {
+    let engine = Engine::empty();
+    if engine.is_reference() {
+        return;
+    }
+    let registry = TestRegistry::start(&engine);
+    let size = 36 << 20;
+    registry.add("bb", "1", &image(1, size));
+    registry.set(Faults {
+        cuts: vec![usize::MAX, usize::MAX, 1000],
+        ..Faults::default()
+    });
+    let name = registry.name("bb:1");
+    engine.docker_ok(&["pull", &name]);
+    let asked = registry.requests();
+    let ranges = asked
+        .iter()
+        .filter(|request| request.contains(" from "))
+        .count();
+    assert!(ranges > 2, "{asked:?}");
+    let sum = format!("{}  /f0", wharf_e2e::archive::sha256(&noise(7, size)));
+    let made = engine.docker_ok(&["run", "--rm", &name, "sha256sum", "/f0"]);
+    assert_eq!(made.trim(), sum);
+}
+
+#[test]
 fn a_busy_registry_is_asked_again() {
     let engine = Engine::empty();
     let registry = TestRegistry::start(&engine);

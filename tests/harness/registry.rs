@@ -214,7 +214,8 @@ impl TestRegistry {
 struct Asked {
     method: String,
     path: String,
-    range: Option<usize>,
+    /// First byte, and the last if it is named.
+    range: Option<(usize, Option<usize>)>,
     authorization: String,
 }
 
@@ -234,7 +235,9 @@ fn read_request(stream: &TcpStream) -> Option<Asked> {
         match name.to_ascii_lowercase().as_str() {
             "range" => {
                 let from = value.trim().trim_start_matches("bytes=");
-                range = from.split('-').next().and_then(|from| from.parse().ok());
+                range = from
+                    .split_once('-')
+                    .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok())));
             }
             "authorization" => authorization = value.trim().to_owned(),
             "content-length" => length = value.trim().parse().unwrap_or(0),
@@ -259,7 +262,7 @@ fn serve(mut stream: TcpStream, content: &Mutex<Content>, own: &str) {
         let mut content = content.lock().expect("no thread panicked");
         let range = asked
             .range
-            .map(|from| format!(" from {from}"))
+            .map(|(from, _)| format!(" from {from}"))
             .unwrap_or_default();
         content
             .requests
@@ -414,13 +417,15 @@ fn blob(content: &mut Content, digest: &str, asked: &Asked) -> Answer {
         let middle = body.len() / 2;
         body[middle] ^= 0xff;
     }
-    let from = asked
+    let length = body.len();
+    let range = asked
         .range
-        .filter(|from| !faults.no_ranges && *from < body.len());
-    let mut answer = match from {
-        Some(from) => {
-            let range = format!("bytes {from}-{}/{}", body.len() - 1, body.len());
-            Answer::new(206, body.split_off(from)).header("Content-Range", range)
+        .filter(|(from, _)| !faults.no_ranges && *from < length);
+    let mut answer = match range {
+        Some((from, to)) => {
+            let last = to.unwrap_or(length - 1).min(length - 1);
+            Answer::new(206, body[from..=last].to_vec())
+                .header("Content-Range", format!("bytes {from}-{last}/{length}"))
         }
         None => Answer::new(200, body),
     };

@@ -9,6 +9,7 @@ use wharf_spec::digest::Digest;
 
 use crate::error::RegistryError;
 use crate::manifest::header;
+use crate::ranges::{self, Ranges};
 use crate::repository::{Ask, Repository};
 use crate::transport::{limited, transport_error};
 
@@ -64,6 +65,9 @@ impl Repository {
             response: None,
             failures: 0,
             pending: None,
+            leftover: None,
+            ranges: None,
+            plain: false,
         }
     }
 }
@@ -88,6 +92,12 @@ pub struct BlobStream {
     /// In a row, without a byte between them.
     failures: u32,
     pending: Option<Duration>,
+    /// The rest of a piece whose beginning was known.
+    leftover: Option<Bytes>,
+    /// Fetches side by side.
+    ranges: Option<Ranges>,
+    /// From here on in one piece, for something went wrong with ranges.
+    plain: bool,
 }
 
 impl BlobStream {
@@ -115,12 +125,19 @@ impl BlobStream {
         if self.offset >= self.end && self.end > 0 {
             return Ok(None);
         }
+        if let Some(piece) = self.next_range().await {
+            return Ok(piece);
+        }
         let mut response = match self.response.take() {
             Some(response) => response,
             None => self.open().await?,
         };
         let url = response.url().to_string();
-        match response.chunk().await {
+        let piece = match self.leftover.take() {
+            Some(rest) => Ok(Some(rest)),
+            None => response.chunk().await,
+        };
+        match piece {
             Ok(Some(bytes)) => {
                 self.offset += bytes.len() as u64;
                 if self.offset > self.end {
@@ -133,17 +150,37 @@ impl BlobStream {
                 Ok(Some(bytes))
             }
             Ok(None) if self.offset == self.end => Ok(None),
-            Ok(None) => Err(RegistryError::Transport {
-                method: "Get".to_owned(),
-                url,
-                text: "unexpected EOF".to_owned(),
-                spoke_tls: true,
-            }),
+            Ok(None) => Err(broke_off(&url)),
             Err(error) => Err(transport_error("get", &url, &error)),
         }
     }
 
-    async fn open(&self) -> Result<reqwest::Response, RegistryError> {
+    /// The next bytes of a large blob, as long as ranges work. `None`: go on in one piece.
+    async fn next_range(&mut self) -> Option<Option<Bytes>> {
+        let fresh = self.ranges.is_none() && self.response.is_none() && !self.plain;
+        if fresh && self.end >= self.offset + ranges::WORTH_IT {
+            self.ranges = Some(Ranges::new(
+                &self.repository,
+                &self.digest,
+                self.offset,
+                self.end,
+            ));
+        }
+        match self.ranges.as_mut()?.next().await {
+            Ok(piece) => {
+                self.offset += piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                Some(piece)
+            }
+            Err(error) => {
+                tracing::debug!(blob = %self.digest, %error, "going on in one piece");
+                self.ranges = None;
+                self.plain = true;
+                None
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<reqwest::Response, RegistryError> {
         let mut ask = Ask::get(format!("blobs/{}", self.digest));
         if self.offset > 0 {
             ask = ask.header(RANGE, format!("bytes={}-", self.offset));
@@ -164,24 +201,23 @@ impl BlobStream {
         while skip > 0 {
             match response.chunk().await {
                 Ok(Some(bytes)) if bytes.len() as u64 <= skip => skip -= bytes.len() as u64,
-                // The rest of this piece is lost with it; asking again from here costs less than keeping it would.
-                Ok(_) => break,
+                Ok(Some(mut bytes)) => {
+                    // What is left to skip is less than this piece.
+                    self.leftover = Some(bytes.split_off(usize::try_from(skip).unwrap_or(0)));
+                    skip = 0;
+                }
+                Ok(None) => return Err(broke_off(&url)),
                 Err(error) => return Err(transport_error("get", &url, &error)),
             }
         }
-        if skip == 0 {
-            return Ok(response);
-        }
-        Err(RegistryError::Invalid(format!(
-            "blob {}: the registry cannot go on in the middle of it",
-            self.digest
-        )))
+        Ok(response)
     }
 
     fn failed(&mut self, error: RegistryError) -> Result<BlobEvent, RegistryError> {
         self.response = None;
+        self.leftover = None;
         self.failures += 1;
-        if self.failures >= self.repository.attempts() || !may_go_on(&error) {
+        if self.failures >= self.repository.attempts() || !error.may_pass() {
             return Err(error);
         }
         let pause = FIRST_PAUSE * 2u32.pow((self.failures - 1).min(5));
@@ -198,9 +234,11 @@ impl BlobStream {
     }
 }
 
-fn may_go_on(error: &RegistryError) -> bool {
-    match error {
-        RegistryError::Transport { .. } => error.may_pass(),
-        _ => error.may_pass(),
+fn broke_off(url: &str) -> RegistryError {
+    RegistryError::Transport {
+        method: "Get".to_owned(),
+        url: url.to_owned(),
+        text: "unexpected EOF".to_owned(),
+        spoke_tls: true,
     }
 }

@@ -18,6 +18,7 @@ mod endpoint;
 pub mod error;
 pub mod login;
 pub mod manifest;
+mod ranges;
 mod registry;
 mod repository;
 pub mod search;
