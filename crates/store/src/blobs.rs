@@ -89,20 +89,27 @@ impl Store {
         image: &Digest,
         manifest: &KnownManifest,
     ) -> Result<(), StoreError> {
-        let state = self.state.lock();
-        state.db.rows().run(
-            "INSERT OR REPLACE INTO manifests (digest, image, media_type, bytes) VALUES (?1, ?2, ?3, ?4)",
-            params![
-                manifest.digest.as_str(),
-                image.as_str(),
-                manifest.media_type,
-                manifest.bytes
-            ],
-        )?;
+        let now = jiff::Timestamp::now().as_millisecond();
+        let mut state = self.state.lock();
+        state.db.transaction(|rows| {
+            rows.run(
+                "INSERT OR REPLACE INTO manifests (digest, image, media_type, bytes) VALUES (?1, ?2, ?3, ?4)",
+                params![
+                    manifest.digest.as_str(),
+                    image.as_str(),
+                    manifest.media_type,
+                    manifest.bytes
+                ],
+            )?;
+            rows.run(
+                "INSERT OR REPLACE INTO manifest_times (digest, seen) VALUES (?1, ?2)",
+                params![manifest.digest.as_str(), now],
+            )
+        })?;
         Ok(())
     }
 
-    /// The manifests an image came by.
+    /// The manifests an image came by, the latest first.
     pub fn manifests_of(&self, image: &Digest) -> Result<Vec<KnownManifest>, StoreError> {
         let state = self.state.lock();
         Ok(state.db.rows().manifests(image)?)

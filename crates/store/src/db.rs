@@ -48,6 +48,10 @@ CREATE TABLE IF NOT EXISTS parked_layers (
     tar_size INTEGER NOT NULL,
     since INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS manifest_times (
+    digest TEXT PRIMARY KEY,
+    seen INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS image_times (
     image TEXT PRIMARY KEY,
     used INTEGER NOT NULL
@@ -203,6 +207,10 @@ impl Rows<'_> {
             params![id.as_str()],
         )?;
         self.run(
+            "DELETE FROM manifest_times WHERE digest NOT IN (SELECT digest FROM manifests)",
+            [],
+        )?;
+        self.run(
             "DELETE FROM image_times WHERE image = ?1",
             params![id.as_str()],
         )?;
@@ -332,7 +340,10 @@ impl Rows<'_> {
     pub(crate) fn manifests(&self, image: &Digest) -> rusqlite::Result<Vec<KnownManifest>> {
         let mut statement = self
             .0
-            .prepare_cached("SELECT digest, media_type, bytes FROM manifests WHERE image = ?1")?;
+            .prepare_cached(
+                "SELECT m.digest, m.media_type, m.bytes FROM manifests m LEFT JOIN manifest_times t ON t.digest = m.digest
+                 WHERE m.image = ?1 ORDER BY t.seen DESC",
+            )?;
         let rows = statement.query_map(params![image.as_str()], |row| {
             Ok(KnownManifest {
                 digest: digest(row, 0)?,

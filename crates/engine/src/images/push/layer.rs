@@ -77,7 +77,9 @@ impl Push<'_> {
             }
         };
         let mut known = self.engine.store.known_blobs(diff)?;
-        known.sort_by_key(|blob| !preferred.contains(&blob.digest));
+        // The manifest that the image came by last decides which form it is to have.
+        let rank = |blob: &KnownBlob| preferred.iter().position(|digest| *digest == blob.digest);
+        known.sort_by_key(|blob| rank(blob).unwrap_or(usize::MAX));
         let sent = self.persist(layer, &known).await?;
         let blob = KnownBlob {
             digest: sent.digest.clone(),
@@ -119,28 +121,24 @@ impl Push<'_> {
 
     async fn send(&self, layer: &PushLayer, known: &[KnownBlob]) -> Result<Sent, Failure> {
         let diff = &layer.layer.diff;
+        // Each form in turn, so that the image keeps its digest wherever that is possible.
         for blob in known {
             if self.repository.blob_head(&blob.digest).await?.is_some() {
                 self.lines.status(diff, "Layer already exists").await;
                 return Ok(Sent::of(blob));
             }
-        }
-        for blob in known {
             if let Some(from) = self.mount(blob).await? {
                 self.lines
                     .status(diff, &format!("Mounted from {from}"))
                     .await;
                 return Ok(Sent::of(blob));
             }
-        }
-        let made_here =
-            |blob: &&KnownBlob| self.sources(blob).iter().any(|source| source == MADE_HERE);
-        if known.iter().find(made_here).is_none() {
-            for blob in known {
-                if self.copy(diff, blob).await? {
-                    self.lines.status(diff, "Pushed").await;
-                    return Ok(Sent::of(blob));
-                }
+            if self.sources(blob).iter().any(|source| source == MADE_HERE) {
+                break;
+            }
+            if self.copy(diff, blob).await? {
+                self.lines.status(diff, "Pushed").await;
+                return Ok(Sent::of(blob));
             }
         }
         let sent = self.compress(layer).await?;
