@@ -89,10 +89,8 @@ mod tests {
         );
         assert_eq!(Challenge::parse(["Negotiate"].into_iter()), Challenge::None);
         assert_eq!(
-            parameter("realm=x, service = \"a\\\"b\"", "service"),
-            Some("\"a\\\"b\"".to_owned())
-                .filter(|_| false)
-                .or(parameter("service=\"a\\\"b\"", "service"))
+            parameter(r#"realm=x, service="a\"b""#, "service").as_deref(),
+            Some("a\"b")
         );
     }
 }
