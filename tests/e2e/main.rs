@@ -25,6 +25,7 @@ mod layers;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod logs;
 mod metrics;
 mod network;

@@ -13,6 +13,7 @@ use wharf_store::{Store, StoreConfig};
 use parking_lot::RwLock;
 
 use crate::container::abilities::Abilities;
+use crate::container::log_driver;
 use crate::container::record::{Record, State};
 use crate::container::registry::Registry;
 use crate::events::EventBus;
@@ -31,6 +32,7 @@ impl Engine {
             *path = std::path::absolute(&*path)
                 .map_err(|error| Error::caused("find the current directory", error))?;
         }
+        log_driver::check_default(&config.log)?;
         make_directories(&config)?;
         let database = Arc::new(Database::open(&config.data_root.join("wharf.db"))?);
         let rows: Vec<Row> = database.load_containers()?;

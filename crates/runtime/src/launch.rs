@@ -103,6 +103,8 @@ pub enum LaunchErrorKind {
     /// The user or group is not in the image. Docker resolves these itself, so the text is an error of its own,
     /// without any runtime's prefix.
     User,
+    /// The log cannot be kept where it should; no runtime is involved.
+    Log,
     /// Anything else while setting up.
     Setup,
 }

@@ -80,6 +80,8 @@ pub enum Request {
         /// Exec id.
         exec_id: String,
     },
+    /// Empty the log.
+    ClearLog,
     /// Send a signal.
     Signal {
         /// To whom.

@@ -13,7 +13,7 @@ use super::record::{MountRecord, Record, State};
 use super::root_view::RootView;
 use super::spec::capabilities;
 use super::storage;
-use super::{Container, image_config, log_plan, mounts, network, normalise, validate};
+use super::{Container, image_config, log_driver, mounts, network, normalise, validate};
 use crate::volumes::NewVolume;
 use crate::volumes::copy_up::copy_up;
 use crate::{Engine, Error, Result, clock, ids};
@@ -86,7 +86,7 @@ impl Engine {
             image_config::merge(&mut config, run);
         }
         settle_command(&mut config)?;
-        let log_options = log_plan::settle(&mut host.log_config, &self.config.log)?;
+        let log_options = log_driver::settle(&mut host.log_config, &self.config.log)?;
         normalise::host_config(&mut host, &self.settings(), self.abilities.cgroup_v2);
         self.pin_shared_namespaces(&mut host)?;
         let image_volumes = config

@@ -1,92 +1,43 @@
-//! Log drivers: which there are, which options they take, and what the monitor is told.
+//! Where a container's log is kept: what the monitor is told, and what readers look at.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use wharf_api::container::LogConfig;
-use wharf_runtime::client::LogPlan;
+use wharf_runtime::client::{FilePlan, LogPlan};
 
+use super::log_driver::Driver;
+use super::log_options::{self as options, Options};
+use super::log_tag;
 use super::record::Record;
-use crate::{Error, Result, ids};
+use crate::{Error, Result};
 
-/// Our own default rotation; Docker's is none. Two million ordinary lines stay readable, no container fills a disk.
+/// Our own default rotation of json-file; Docker's is none. Two million ordinary lines stay readable, no container fills a disk.
 const DEFAULT_SIZE: u64 = 64_000_000;
 const DEFAULT_FILES: u32 = 5;
 
-const OPTIONS: [&str; 10] = [
-    "max-file",
-    "max-size",
-    "compress",
-    "labels",
-    "labels-regex",
-    "env",
-    "env-regex",
-    "tag",
-    "mode",
-    "max-buffer-size",
-];
+/// Docker's defaults of `local`, and of the copy kept beside a log service.
+const LOCAL_SIZE: u64 = 20 * 1024 * 1024;
+const LOCAL_FILES: u32 = 5;
 
-/// Drivers of Docker that this engine does not have yet.
-const MISSING: [&str; 9] = [
-    "local", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "etwlogs", "gcplogs",
-];
-
-/// Fills in the daemon's default and refuses what makes no sense. Gives the options really used.
-pub fn settle(config: &mut LogConfig, default: &LogConfig) -> Result<BTreeMap<String, String>> {
-    if config.kind.is_empty() {
-        config.kind.clone_from(&default.kind);
-    }
-    let own = config.config.get_or_insert_default();
-    if config.kind == default.kind {
-        for (key, value) in default.config.iter().flatten() {
-            own.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-    }
-    match config.kind.as_str() {
-        "none" => Ok(BTreeMap::new()),
-        "json-file" => {
-            check_options(own)?;
-            Ok(own.clone())
-        }
-        missing if MISSING.contains(&missing) => Err(Error::not_implemented(format!(
-            "logging driver {missing:?} is not supported yet"
-        ))),
-        other => Err(Error::invalid(format!(
-            "error looking up logging plugin {other}: plugin \"{other}\" not found"
-        ))),
-    }
-}
-
-fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
-    if let Some(unknown) = options.keys().find(|key| !OPTIONS.contains(&key.as_str())) {
-        return Err(Error::invalid(format!(
-            "unknown log opt '{unknown}' for json-file log driver"
-        )));
-    }
-    if let Some(mode) = options
-        .get("mode")
-        .filter(|mode| !matches!(mode.as_str(), "" | "blocking" | "non-blocking"))
-    {
-        return Err(Error::invalid(format!(
-            "logger: logging mode not supported: {mode}"
-        )));
-    }
-    Rotation::of(options).map(drop)
-}
+/// What the options of that copy begin with.
+pub const CACHE_PREFIX: &str = "cache-";
 
 /// How a log rotates.
-#[derive(Debug, PartialEq, Eq)]
-struct Rotation {
-    max_size: Option<u64>,
-    max_file: u32,
-    compress: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Bytes of a full file.
+    pub max_size: Option<u64>,
+    /// Files in all.
+    pub max_file: u32,
+    /// gzip rotated files.
+    pub compress: bool,
 }
 
 impl Rotation {
-    fn of(options: &BTreeMap<String, String>) -> Result<Rotation> {
-        let max_size = match options.get("max-size").map(String::as_str) {
+    /// Of `json-file`.
+    pub fn of_json_file(given: &Options) -> Result<Rotation, String> {
+        let max_size = match given.get("max-size").map(String::as_str) {
             // A user who sets another option of rotation has it his way, otherwise ours applies.
-            None if !options.contains_key("max-file") => {
+            None if !given.contains_key("max-file") && !given.contains_key("compress") => {
                 return Ok(Rotation {
                     max_size: Some(DEFAULT_SIZE),
                     max_file: DEFAULT_FILES,
@@ -94,37 +45,28 @@ impl Rotation {
                 });
             }
             None | Some("-1") => None,
-            Some(text) => Some(parse_size(text).filter(|size| *size > 0).ok_or_else(|| {
-                Error::invalid(format!(
-                    "invalid value for max-size: {text}: invalid size: '{text}'"
-                ))
-            })?),
+            Some(text) => Some(
+                options::decimal_size(text)
+                    .map_err(|why| format!("invalid value for max-size: {text}: {why}"))
+                    .and_then(|size| match size {
+                        0 => Err("max-size must be a positive number".into()),
+                        size => Ok(size),
+                    })?,
+            ),
         };
-        let max_file = match options.get("max-file") {
+        let max_file = match given.get("max-file") {
             None => 1,
-            Some(text) => text
-                .parse::<u32>()
-                .ok()
-                .filter(|number| *number >= 1)
-                .ok_or_else(|| {
-                    Error::invalid(format!(
-                        "invalid value for max-file: {text}: must be a number of at least 1"
-                    ))
-                })?,
+            Some(text) => files(text)?,
         };
-        let compress = match options.get("compress").map(String::as_str) {
-            None | Some("false" | "0") => false,
-            Some("true" | "1") => true,
-            Some(text) => {
-                return Err(Error::invalid(format!(
-                    "invalid value for compress: {text}"
-                )));
-            }
-        };
+        if max_file < 1 {
+            return Err("max-file cannot be less than 1".into());
+        }
+        let compress = compressed(given, "compress", false)?;
         if compress && (max_file == 1 || max_size.is_none()) {
-            return Err(Error::invalid(
-                "compress cannot be true when max-file is less than 2 or max-size is not set",
-            ));
+            return Err(
+                "compress cannot be true when max-file is less than 2 or max-size is not set"
+                    .into(),
+            );
         }
         Ok(Rotation {
             max_size,
@@ -132,189 +74,155 @@ impl Rotation {
             compress,
         })
     }
+
+    /// Of `local`, and of copies, whose options have a prefix.
+    pub fn of_local(given: &Options, prefix: &str) -> Result<Rotation, String> {
+        let option = |key: &str| given.get(&format!("{prefix}{key}"));
+        let max_size = match option("max-size") {
+            None => LOCAL_SIZE,
+            Some(text) => options::decimal_size(text)
+                .map_err(|why| format!("invalid value for max-size: {text}: {why}"))?,
+        };
+        let max_file = match option("max-file") {
+            None => LOCAL_FILES,
+            Some(text) => files(text)?,
+        };
+        let compress = compressed(given, &format!("{prefix}compress"), true)?;
+        if compress && max_file <= 1 {
+            return Err("compression cannot be enabled when max file count is 1".into());
+        }
+        Ok(Rotation {
+            max_size: (max_size > 0).then_some(max_size),
+            max_file: max_file.max(1),
+            compress,
+        })
+    }
+
+    fn plan(self, path: PathBuf, attrs: Vec<(String, String)>) -> FilePlan {
+        FilePlan {
+            path,
+            max_size: self.max_size,
+            max_file: self.max_file,
+            compress: self.compress,
+            attrs,
+        }
+    }
 }
 
-/// Bytes of `10m`, `1.5g`, `512`; decimal units, as Docker reads sizes of logs (go-units `FromHumanSize`).
-pub fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let number: f64 = text[..digits].parse().ok()?;
-    let unit = match text[digits..]
-        .trim()
-        .trim_end_matches('b')
-        .trim_end_matches('i')
-    {
-        "" => 1.0,
-        "k" => 1e3,
-        "m" => 1e6,
-        "g" => 1e9,
-        "t" => 1e12,
-        "p" => 1e15,
-        _ => return None,
-    };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    // saturates; both factors are positive
-    Some((number * unit) as u64)
+fn files(text: &str) -> Result<u32, String> {
+    match text.parse::<i64>() {
+        Ok(number) => Ok(u32::try_from(number.max(0)).unwrap_or(u32::MAX)),
+        Err(_) => Err(format!(
+            "invalid value for max-file: {text}: strconv.Atoi: parsing {text:?}: invalid syntax"
+        )),
+    }
+}
+
+fn compressed(given: &Options, key: &str, default: bool) -> Result<bool, String> {
+    match given.get(key) {
+        None => Ok(default),
+        Some(text) => options::boolean(text).ok_or_else(|| {
+            format!(
+                "invalid boolean value for compress: strconv.ParseBool: parsing {text:?}: invalid syntax"
+            )
+        }),
+    }
 }
 
 /// What the monitor is told.
 pub fn plan(record: &Record, directory: &Path) -> Result<LogPlan> {
-    if record.host_config.log_config.kind == "none" {
-        return Ok(LogPlan::None);
-    }
-    let rotation = Rotation::of(&record.log_options)?;
-    Ok(LogPlan::JsonFile {
-        path: directory.join(format!("{}-json.log", record.id)),
-        max_size: rotation.max_size,
-        max_file: rotation.max_file,
-        compress: rotation.compress,
-        attrs: attributes(record),
+    let driver = Driver::named(&record.host_config.log_config.kind)?;
+    let failed =
+        |why: String| Error::internal(format!("failed to initialize logging driver: {why}"));
+    let file = || plan_file(record, driver, directory).map_err(failed);
+    Ok(match driver {
+        Driver::None => LogPlan::None,
+        Driver::JsonFile | Driver::Local => file()?.map_or(LogPlan::None, LogPlan::File),
+        Driver::Service(service) => LogPlan::Shipped {
+            destination: service.destination(record).map_err(failed)?,
+            limit: options::buffer(&record.log_options),
+            cache: file()?,
+        },
     })
 }
 
-/// Constant attributes of every line: chosen labels and variables, and the tag (moby `daemon/logger/loginfo.go`).
-fn attributes(record: &Record) -> Vec<(String, String)> {
-    let options = &record.log_options;
-    let chosen = |key: &str| {
-        options
-            .get(key)
-            .into_iter()
-            .flat_map(|list| list.split(','))
-            .map(str::to_owned)
+/// The files that `logs` reads; `None`: there are none.
+pub fn readable(record: &Record, directory: &Path) -> Result<Option<FilePlan>> {
+    let driver = Driver::named(&record.host_config.log_config.kind)?;
+    plan_file(record, driver, directory).map_err(Error::internal)
+}
+
+fn plan_file(
+    record: &Record,
+    driver: Driver,
+    directory: &Path,
+) -> Result<Option<FilePlan>, String> {
+    let given = &record.log_options;
+    let (rotation, path) = match driver {
+        Driver::None => return Ok(None),
+        Driver::JsonFile => (
+            Rotation::of_json_file(given)?,
+            directory.join(format!("{}-json.log", record.id)),
+        ),
+        Driver::Local => (
+            Rotation::of_local(given, "")?,
+            directory.join("local-logs").join("container.log"),
+        ),
+        Driver::Service(_) if !options::is_cached(given) => return Ok(None),
+        Driver::Service(_) => (
+            Rotation::of_local(given, CACHE_PREFIX)?,
+            directory.join("container-cached.log"),
+        ),
     };
-    let mut attributes = BTreeMap::new();
-    let labels = record.config.labels.as_ref();
-    for key in chosen("labels") {
-        if let Some(value) = labels.and_then(|labels| labels.get(&key)) {
-            attributes.insert(key, value.clone());
-        }
-    }
-    let variables: BTreeMap<&str, &str> = record
-        .config
-        .env
-        .iter()
-        .flatten()
-        .filter_map(|entry| entry.split_once('='))
-        .collect();
-    for key in chosen("env") {
-        if let Some(value) = variables.get(key.as_str()) {
-            attributes.insert(key, (*value).to_owned());
-        }
-    }
-    if let Some(tag) = options.get("tag").filter(|tag| !tag.is_empty()) {
-        attributes.insert("tag".into(), expand_tag(tag, record));
-    }
-    attributes.into_iter().collect()
-}
-
-/// Docker's tag templates, without functions.
-fn expand_tag(tag: &str, record: &Record) -> String {
-    let image_id = record.image_id.trim_start_matches("sha256:");
-    let fields = [
-        ("{{.ID}}", ids::short(&record.id)),
-        ("{{.FullID}}", record.id.as_str()),
-        ("{{.Name}}", record.name.as_str()),
-        ("{{.ImageID}}", ids::short(image_id)),
-        ("{{.ImageFullID}}", record.image_id.as_str()),
-        ("{{.ImageName}}", record.config.image.as_str()),
-        ("{{.DaemonName}}", "docker"),
-    ];
-    fields.iter().fold(tag.to_owned(), |text, (field, value)| {
-        text.replace(field, value)
-    })
+    Ok(Some(rotation.plan(path, log_tag::attributes(record)?)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::log_options::tests::options;
+    use super::super::log_tag::tests::record;
     use super::*;
-
-    fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
-
-    fn refused(kind: &str, pairs: &[(&str, &str)]) -> String {
-        let mut config = LogConfig {
-            kind: kind.into(),
-            config: Some(options(pairs)),
-        };
-        let default = LogConfig {
-            kind: "json-file".into(),
-            config: None,
-        };
-        settle(&mut config, &default).map_or_else(|error| error.to_string(), |_| "accepted".into())
-    }
-
-    #[test]
-    fn drivers_and_options_are_checked() {
-        assert_eq!(refused("", &[]), "accepted");
-        assert_eq!(refused("none", &[]), "accepted");
-        assert_eq!(
-            refused("odd", &[]),
-            "error looking up logging plugin odd: plugin \"odd\" not found"
-        );
-        assert_eq!(
-            refused("local", &[]),
-            "logging driver \"local\" is not supported yet"
-        );
-        assert_eq!(
-            refused("json-file", &[("x", "y")]),
-            "unknown log opt 'x' for json-file log driver"
-        );
-        assert_eq!(
-            refused("json-file", &[("max-size", "10m"), ("max-file", "3")]),
-            "accepted"
-        );
-        assert_eq!(
-            refused("json-file", &[("compress", "true"), ("max-file", "3")]),
-            "compress cannot be true when max-file is less than 2 or max-size is not set"
-        );
-    }
 
     #[test]
     fn rotation_is_ours_unless_the_user_chose() {
-        let rotation = |pairs: &[(&str, &str)]| Rotation::of(&options(pairs)).expect("rotation");
+        let rotation =
+            |pairs: &[(&str, &str)]| Rotation::of_json_file(&options(pairs)).expect("rotation");
+        let row = |max_size, max_file, compress| Rotation {
+            max_size,
+            max_file,
+            compress,
+        };
+        assert_eq!(rotation(&[]), row(Some(64_000_000), 5, true));
+        assert_eq!(rotation(&[("max-size", "-1")]), row(None, 1, false));
+        assert_eq!(rotation(&[("max-size", "1.5k")]), row(Some(1500), 1, false));
+        let local = |pairs: &[(&str, &str)], prefix| {
+            Rotation::of_local(&options(pairs), prefix).expect("rotation")
+        };
+        assert_eq!(local(&[], ""), row(Some(20 << 20), 5, true));
         assert_eq!(
-            rotation(&[]),
-            Rotation {
-                max_size: Some(64_000_000),
-                max_file: 5,
-                compress: true
-            }
-        );
-        assert_eq!(
-            rotation(&[("max-size", "-1")]),
-            Rotation {
-                max_size: None,
-                max_file: 1,
-                compress: false
-            }
-        );
-        assert_eq!(
-            rotation(&[("max-size", "1.5k")]),
-            Rotation {
-                max_size: Some(1500),
-                max_file: 1,
-                compress: false
-            }
+            local(&[("cache-max-size", "1k"), ("max-size", "9k")], "cache-"),
+            row(Some(1000), 5, true)
         );
     }
 
     #[test]
-    fn the_daemons_defaults_are_taken_over() {
-        let mut config = LogConfig::default();
-        let default = LogConfig {
-            kind: "json-file".into(),
-            config: Some(options(&[("max-file", "2")])),
+    fn every_driver_has_its_files() {
+        let path = |kind: &str, pairs: &[(&str, &str)]| {
+            let mut record = record(pairs);
+            record.host_config.log_config.kind = kind.into();
+            let file = readable(&record, Path::new("/d")).expect("a plan");
+            file.map(|file| file.path.display().to_string())
         };
+        assert_eq!(path("none", &[]), None);
+        assert!(path("json-file", &[]).is_some_and(|path| path.ends_with("-json.log")));
         assert_eq!(
-            settle(&mut config, &default).expect("settled"),
-            options(&[("max-file", "2")])
+            path("local", &[]).as_deref(),
+            Some("/d/local-logs/container.log")
         );
-        assert_eq!(config.kind, "json-file");
+        assert_eq!(
+            path("syslog", &[]).as_deref(),
+            Some("/d/container-cached.log")
+        );
+        assert_eq!(path("syslog", &[("cache-disabled", "true")]), None);
     }
 }

@@ -1,6 +1,4 @@
-//! `GET /containers/{id}/logs`.
-
-use wharf_runtime::client::LogPlan;
+//! `GET` and `DELETE /containers/{id}/logs`.
 
 use super::{Container, log_plan};
 use crate::{Engine, Error, Result, logs};
@@ -33,15 +31,37 @@ impl Engine {
         Ok(LogStream { raw, batches })
     }
 
+    /// Empties a container's log: an extension. What is written while it happens may be lost or kept.
+    pub async fn container_clear_logs(&self, name: &str) -> Result<()> {
+        let container = self.containers.get(name)?;
+        // Nobody starts it meanwhile, and no other clears.
+        let _lifecycle = container.lifecycle.lock().await;
+        let path = self.log_source(&container)?.path;
+        let failed = |error| Error::caused("clear log", error);
+        match container.live() {
+            // Only the one who writes can start over without losing lines.
+            Some(live) => live
+                .monitor
+                .clear_log()
+                .await
+                .map_err(|error| Error::caused("clear log", error)),
+            None => {
+                crate::blocking(move || wharf_runtime::logfile::remove_all(&path).map_err(failed))
+                    .await
+            }
+        }
+    }
+
     /// Where a container's log is, if it is readable.
     pub(crate) fn log_source(&self, container: &Container) -> Result<logs::Source> {
         let record = container.record();
-        match log_plan::plan(&record, &self.config.container_dir(&record.id))? {
-            LogPlan::JsonFile { path, .. } => Ok(logs::Source {
-                path,
+        let file = log_plan::readable(&record, &self.config.container_dir(&record.id))?;
+        match file {
+            Some(file) => Ok(logs::Source {
+                path: file.path,
                 raw: record.config.tty,
             }),
-            LogPlan::None => Err(Error::not_implemented(
+            None => Err(Error::not_implemented(
                 "configured logging driver does not support reading",
             )),
         }

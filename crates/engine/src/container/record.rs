@@ -11,7 +11,7 @@ use wharf_spec::rootfs::RootfsMount;
 use super::status::Status;
 
 /// What a container is: fixed at create but for rename and update.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// 64 hex.
     pub id: String,

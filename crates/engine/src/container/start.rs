@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use wharf_api::error::Kind;
-use wharf_runtime::client::{ClientError, MonitorEvent, SpawnRequest};
+use wharf_runtime::client::{ClientError, FilePlan, LogPlan, MonitorEvent, SpawnRequest};
 use wharf_runtime::plan::{ContainerPlan, plan};
 
 use wharf_spec::rootfs::RootfsMount;
@@ -65,8 +65,7 @@ impl Engine {
     async fn launch(&self, container: &Arc<Container>) -> Result<(Begun, Events), StartError> {
         self.adopt_names(container).map_err(StartError::of)?;
         let record = container.record();
-        let log = log_plan::plan(&record, &self.config.container_dir(&record.id))
-            .map_err(StartError::of)?;
+        let log = self.plan_log(&record).map_err(StartError::of)?;
         let prepared = self.prepare(record.clone()).await.map_err(StartError::of)?;
         let request = SpawnRequest {
             container_id: record.id.clone(),
@@ -112,6 +111,18 @@ impl Engine {
                 Err(StartError::of_client(error))
             }
         }
+    }
+
+    fn plan_log(&self, record: &Record) -> Result<LogPlan> {
+        let log = log_plan::plan(record, &self.config.container_dir(&record.id))
+            .map_err(|error| error.context("failed to create task for container"))?;
+        if let LogPlan::File(FilePlan { path, .. }) = &log
+            && let Some(parent) = path.parent()
+        {
+            std::fs::create_dir_all(parent)
+                .map_err(|error| Error::caused("make the log's directory", error))?;
+        }
+        Ok(log)
     }
 
     /// Connects the network and, meanwhile, plans the process. Blocking work, off the async threads.

@@ -34,6 +34,10 @@ impl StartError {
             ClientError::Launch(error) if error.kind == LaunchErrorKind::User => {
                 StartError::of(Error::internal(error.message))
             }
+            // Logs begin before any runtime is asked.
+            ClientError::Launch(error) if error.kind == LaunchErrorKind::Log => StartError::of(
+                Error::internal(format!("failed to create task for container: {error}")),
+            ),
             ClientError::Launch(error) => StartError::of_launch(&error.to_string()),
             other => StartError::of(Error::caused("failed to create task for container", other)),
         }

@@ -10,6 +10,7 @@ use wharf_api::system::{
 };
 use wharf_api::version;
 
+use crate::container::log_driver;
 use crate::container::stats::memory_total;
 use crate::container::status::Status;
 use crate::{Engine, LiveConfig, Result, clock};
@@ -205,7 +206,7 @@ fn plugins() -> Plugins {
         volume: list(&["local"]),
         network: list(&["bridge", "host", "null"]),
         authorization: None,
-        log: list(&["json-file"]),
+        log: list(&log_driver::NAMES),
     }
 }
 

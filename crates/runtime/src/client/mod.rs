@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use wharf_logship::Destination;
 
 use crate::launch::LaunchError;
 use crate::plan::{ContainerPlan, ExecPlan};
@@ -36,19 +37,32 @@ pub struct AttachRequest {
 pub enum LogPlan {
     /// Nowhere (`--log-driver none`).
     None,
-    /// Docker's json-file format.
-    JsonFile {
-        /// The current file; rotated ones get `.1`, `.2`, … (`.gz` when compressed).
-        path: PathBuf,
-        /// Rotate when the file grows past this many bytes.
-        max_size: Option<u64>,
-        /// Keep this many files in all, at least 1.
-        max_file: u32,
-        /// gzip rotated files.
-        compress: bool,
-        /// Constant `attrs` of every line (labels, env, tag), empty means none.
-        attrs: Vec<(String, String)>,
+    /// In files.
+    File(FilePlan),
+    /// With a log service.
+    Shipped {
+        /// Where and how.
+        destination: Destination,
+        /// Non-blocking: most bytes waiting. `None`: the container waits.
+        limit: Option<u64>,
+        /// A local copy for `logs`.
+        cache: Option<FilePlan>,
     },
+}
+
+/// A log in files, in Docker's json-file format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePlan {
+    /// The current file; rotated ones get `.1`, `.2`, … (`.gz` when compressed).
+    pub path: PathBuf,
+    /// Rotate when the file grows past this many bytes.
+    pub max_size: Option<u64>,
+    /// Keep this many files in all, at least 1.
+    pub max_file: u32,
+    /// gzip rotated files.
+    pub compress: bool,
+    /// Constant `attrs` of every line (labels, env, tag), empty means none.
+    pub attrs: Vec<(String, String)>,
 }
 
 /// One message that carries all a monitor needs.

@@ -157,6 +157,11 @@ impl Monitor {
         )
     }
 
+    /// Empties the container's log.
+    pub async fn clear_log(&self) -> Result<(), ClientError> {
+        done(self.call(Request::ClearLog, None).await?)
+    }
+
     /// Sends a signal to init, or to an exec.
     pub async fn signal(&self, target: Target, signal: i32) -> Result<(), ClientError> {
         done(self.call(Request::Signal { target, signal }, None).await?)

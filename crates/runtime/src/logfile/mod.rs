@@ -4,15 +4,20 @@
 
 mod encode;
 mod rotate;
+mod shipped;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use crate::client::LogPlan;
+use crate::client::{FilePlan, LogPlan};
+use crate::monitor::poll::Poll;
 use encode::LineEnd;
 use rotate::Rotation;
+pub use rotate::remove_all;
+pub use shipped::Shipped;
 
 /// Longest text of one log line; the rest follows in further lines without a newline at the end. moby's `logger.Copier` does the same.
 const MAX_TEXT: usize = 16 * 1024;
@@ -54,6 +59,8 @@ pub enum Log {
     None,
     /// In json-file format.
     Json(JsonLog),
+    /// With a log service.
+    Shipped(Box<Shipped>),
 }
 
 impl Log {
@@ -61,19 +68,16 @@ impl Log {
     pub fn open(plan: &LogPlan) -> io::Result<Log> {
         match plan {
             LogPlan::None => Ok(Log::None),
-            LogPlan::JsonFile {
-                path,
-                max_size,
-                max_file,
-                compress,
-                attrs,
+            LogPlan::File(file) => Ok(Log::Json(JsonLog::of_plan(file)?)),
+            LogPlan::Shipped {
+                destination,
+                limit,
+                cache,
             } => {
-                let rotation = Rotation::new(*max_size, *max_file, *compress);
-                Ok(Log::Json(JsonLog::open(
-                    path,
-                    rotation,
-                    encode::encode_attrs(attrs),
-                )?))
+                let cache = cache.as_ref().map(JsonLog::of_plan).transpose()?;
+                let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+                let shipped = Shipped::open(destination, limit, cache)?;
+                Ok(Log::Shipped(Box::new(shipped)))
             }
         }
     }
@@ -81,22 +85,28 @@ impl Log {
     /// Takes what was read from a stream at `time_ns`. A log that cannot be written (full disk) loses the lines and goes on, as
     /// Docker's does: the container must not stop for it.
     pub fn write(&mut self, stream: Stream, bytes: &[u8], time_ns: i64) {
-        if let Log::Json(log) = self {
-            log.write(stream, bytes, time_ns);
+        match self {
+            Log::None => {}
+            Log::Json(log) => log.write(stream, bytes, time_ns),
+            Log::Shipped(log) => log.write(stream, bytes, time_ns),
         }
     }
 
     /// The stream has ended: what is left of its last line is logged as it is.
     pub fn end(&mut self, stream: Stream, time_ns: i64) {
-        if let Log::Json(log) = self {
-            log.end(stream, time_ns);
+        match self {
+            Log::None => {}
+            Log::Json(log) => log.end(stream, time_ns),
+            Log::Shipped(log) => log.end(stream, time_ns),
         }
     }
 
     /// Gives back the memory that only a busy log needs.
     pub fn release_memory(&mut self) {
-        if let Log::Json(log) = self {
-            log.out = Vec::new();
+        match self {
+            Log::None => {}
+            Log::Json(log) => log.release_memory(),
+            Log::Shipped(log) => log.release_memory(),
         }
     }
 
@@ -105,17 +115,65 @@ impl Log {
         matches!(self, Log::None)
     }
 
-    /// A child of this process was reaped; it may have been the one that compresses.
-    pub fn child_ended(&mut self, pid: i32) {
-        if let Log::Json(log) = self {
-            log.rotation.child_ended(pid);
+    /// What the container writes has to wait.
+    pub fn is_congested(&self) -> bool {
+        matches!(self, Log::Shipped(log) if log.is_congested())
+    }
+
+    /// There is room again.
+    pub fn room(&mut self) {
+        if let Log::Shipped(log) = self {
+            log.flush();
         }
     }
 
-    /// Waits for a running compression.
+    /// Watches for room, where that is awaited.
+    pub fn watch(&mut self, poll: &Poll) {
+        if let Log::Shipped(log) = self {
+            log.watch(poll);
+        }
+    }
+
+    /// A child of this process was reaped; it may have been the one that compresses, or ships.
+    pub fn child_ended(&mut self, pid: i32, poll: &Poll) {
+        match self {
+            Log::None => {}
+            Log::Json(log) => log.rotation.child_ended(pid),
+            Log::Shipped(log) => log.child_ended(pid, poll),
+        }
+    }
+
+    /// Starts over with an empty file; rotated ones go.
+    pub fn clear(&mut self) -> io::Result<()> {
+        match self {
+            Log::None => Ok(()),
+            Log::Json(log) => log.clear(),
+            Log::Shipped(log) => log.cache().map_or(Ok(()), JsonLog::clear),
+        }
+    }
+
+    /// Waits for a running compression, and a moment for the last lines to be sent.
     pub fn finish(&mut self) {
-        if let Log::Json(log) = self {
-            log.rotation.wait();
+        match self {
+            Log::None => {}
+            Log::Json(log) => log.rotation.wait(),
+            Log::Shipped(log) => log.finish(),
+        }
+    }
+
+    /// Nothing of it goes on in other processes.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Log::None | Log::Json(_) => true,
+            Log::Shipped(log) => log.is_done(),
+        }
+    }
+
+    /// When [`Log::is_done`] has to be asked again.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Log::None | Log::Json(_) => None,
+            Log::Shipped(log) => log.deadline(),
         }
     }
 }
@@ -142,6 +200,25 @@ struct Unfinished {
 }
 
 impl JsonLog {
+    fn of_plan(plan: &FilePlan) -> io::Result<JsonLog> {
+        let rotation = Rotation::new(plan.max_size, plan.max_file, plan.compress);
+        JsonLog::open(&plan.path, rotation, encode::encode_attrs(&plan.attrs))
+    }
+
+    fn release_memory(&mut self) {
+        self.out = Vec::new();
+    }
+
+    /// A reader that has the old file open sees that it is gone.
+    fn clear(&mut self) -> io::Result<()> {
+        self.flush();
+        self.rotation.wait();
+        rotate::remove_all(&self.path)?;
+        self.file = open_file(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+
     fn open(path: &Path, rotation: Rotation, attrs: Vec<u8>) -> io::Result<JsonLog> {
         let file = open_file(path)?;
         let size = file.metadata()?.len();
@@ -292,13 +369,13 @@ mod tests {
     const T: i64 = 1_795_507_200_000_000_000;
 
     fn plan(dir: &Path, max_size: Option<u64>, max_file: u32, compress: bool) -> LogPlan {
-        LogPlan::JsonFile {
+        LogPlan::File(FilePlan {
             path: dir.join("log"),
             max_size,
             max_file,
             compress,
             attrs: Vec::new(),
-        }
+        })
     }
 
     /// `(stream, text)` of every line, oldest first.

@@ -113,6 +113,21 @@ impl Rotation {
     }
 }
 
+/// Removes a log's current file and all rotated ones. Safe to repeat.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    for number in 1.. {
+        let plain = fs::remove_file(numbered(path, number, ""));
+        let packed = fs::remove_file(numbered(path, number, ".gz"));
+        let missing = |result: &io::Result<()>| matches!(result, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        if missing(&plain) && missing(&packed) {
+            break;
+        }
+        ignore_missing(plain)?;
+        ignore_missing(packed)?;
+    }
+    ignore_missing(fs::remove_file(path))
+}
+
 /// `path.gz` appears whole or not at all, then `path` goes.
 fn compress(path: &Path) -> io::Result<()> {
     let (partial, compressed) = (with_suffix(path, ".gz.tmp"), with_suffix(path, ".gz"));

@@ -41,6 +41,7 @@ impl Monitor {
             }
             Request::Attach(request) => self.attach_to_init(&request, fds.pop()),
             Request::Resize { target, rows, cols } => self.resize(&target, rows, cols),
+            Request::ClearLog => self.log.clear(),
             Request::Signal { target, signal } => self.signal(&target, signal),
         };
         let report = match report {

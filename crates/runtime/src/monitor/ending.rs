@@ -56,7 +56,7 @@ impl Monitor {
         wharf_sys::signal::drain(&self.children);
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            self.log.child_ended(pid);
+            self.log.child_ended(pid, &self.poll);
             let found = self
                 .processes
                 .iter_mut()
@@ -122,7 +122,10 @@ impl Monitor {
             self.tell(status);
         }
         let alone = self.processes.iter().all(Process::is_alone);
-        matches!(self.ending, Ending::Leaving) && alone && self.control.is_quiet()
+        matches!(self.ending, Ending::Leaving)
+            && alone
+            && self.control.is_quiet()
+            && self.log.is_done()
     }
 
     /// Reads a dead process's streams; an exec that is done is reported and its clients dismissed.

@@ -12,7 +12,7 @@ mod control;
 mod detach;
 mod ending;
 mod oom;
-mod poll;
+pub(crate) mod poll;
 mod process;
 mod stdio;
 mod transfer;
@@ -27,7 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use wharf_sys::{memory, signal};
 
 use crate::client::{AttachRequest, MonitorEvent, SpawnRequest};
-use crate::launch::{self, LaunchError, LaunchStdio, Launched, Step};
+use crate::launch::{self, LaunchError, LaunchErrorKind, LaunchStdio, Launched, Step};
 use crate::logfile::Log;
 use crate::plan::{ContainerPlan, ExecPlan};
 use crate::protocol::{Packet, Report, SpawnMessage};
@@ -131,7 +131,10 @@ impl Monitor {
     ) -> Result<Monitor, LaunchError> {
         let children = become_parent().step("prepare the monitor")?;
         ending::forget_record(&request.state_dir);
-        let log = Log::open(&request.log).step("failed to initialize logging driver")?;
+        let log = Log::open(&request.log).map_err(|error| LaunchError {
+            kind: LaunchErrorKind::Log,
+            message: format!("failed to initialize logging driver: {error}"),
+        })?;
         let mut control =
             Control::new(connection, &request.state_dir).step("listen in the state directory")?;
         let poll = Poll::new().step("epoll")?;
@@ -178,6 +181,7 @@ impl Monitor {
         self.reap();
         let mut ready = [(Token::Control, EventFlags::empty()); BATCH];
         while !self.advance() {
+            self.log.watch(&self.poll);
             let timeout = self.timeout();
             let Ok(n) = self.poll.wait(timeout, &mut ready) else {
                 return;
@@ -197,6 +201,10 @@ impl Monitor {
             Token::Listener => self.control.accept(&self.poll),
             Token::Children => self.reap(),
             Token::Oom => self.oom_notice(),
+            Token::Log => {
+                self.log.room();
+                self.with_process(0, |process, io| process.settle(io));
+            }
             Token::Stdin(serial) => {
                 self.with_process(serial, |process, io| process.input_ready(io))
             }
@@ -269,7 +277,8 @@ impl Monitor {
             .iter()
             .filter_map(|process| process.deadline)
             .chain(self.ending.deadline())
-            .chain(self.oom.deadline());
+            .chain(self.oom.deadline())
+            .chain(self.log.deadline());
         let until = deadlines
             .min()
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));

@@ -24,6 +24,8 @@ pub enum Token {
     Children,
     /// The kernel killed something for memory.
     Oom,
+    /// The shipper of the log takes bytes again.
+    Log,
     /// A process's input takes bytes again.
     Stdin(u32),
     /// A process's output.
@@ -43,6 +45,7 @@ impl Token {
             Token::Output(process, Stream::Stdout) => (5, process, 0),
             Token::Output(process, Stream::Stderr) => (6, process, 0),
             Token::Client(process, client) => (7, process, client),
+            Token::Log => (8, 0, 0),
         };
         kind << 60 | u64::from(process) << 28 | u64::from(client)
     }
@@ -59,7 +62,8 @@ impl Token {
             4 => Token::Stdin(process),
             5 => Token::Output(process, Stream::Stdout),
             6 => Token::Output(process, Stream::Stderr),
-            _ => Token::Client(process, client),
+            7 => Token::Client(process, client),
+            _ => Token::Log,
         }
     }
 }
@@ -150,6 +154,7 @@ mod tests {
             Token::Listener,
             Token::Children,
             Token::Oom,
+            Token::Log,
             Token::Stdin(3),
             Token::Output(0, Stream::Stdout),
             Token::Output(70_000, Stream::Stderr),

@@ -226,7 +226,7 @@ impl Process {
     /// `patient`: leaves the rest in the pipe while a client is far behind.
     fn read_output(&mut self, stream: Stream, reads: usize, patient: bool, io: &mut Io<'_>) {
         for _ in 0..reads {
-            if patient && self.is_congested(stream) {
+            if patient && self.is_congested(stream, io.log) {
                 return;
             }
             let Some(output) = self
@@ -269,10 +269,13 @@ impl Process {
         }
     }
 
-    fn is_congested(&self, stream: Stream) -> bool {
-        self.clients
-            .iter()
-            .any(|client| client.wants(stream) && client.is_behind())
+    fn is_congested(&self, stream: Stream, log: &Log) -> bool {
+        let is_init = self.identity.exec_id.is_none();
+        (is_init && log.is_congested())
+            || self
+                .clients
+                .iter()
+                .any(|client| client.wants(stream) && client.is_behind())
     }
 
     /// Reads a client's input while the process takes it. `true`: it detached.
@@ -373,7 +376,7 @@ impl Process {
     }
 
     /// Lets finished clients go and watches every source for what is possible now.
-    fn settle(&mut self, io: &mut Io<'_>) {
+    pub fn settle(&mut self, io: &mut Io<'_>) {
         let mut at = 0;
         while at < self.clients.len() {
             if self.clients[at].is_done() {
@@ -391,7 +394,7 @@ impl Process {
             client.watch(io.poll, accepts);
         }
         for at in 0..self.outputs.len() {
-            let congested = self.is_congested(self.outputs[at].stream);
+            let congested = self.is_congested(self.outputs[at].stream, io.log);
             self.outputs[at]
                 .source
                 .watch(io.poll, (!congested).then_some(EventFlags::IN));

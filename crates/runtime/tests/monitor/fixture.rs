@@ -8,8 +8,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use wharf_runtime::cgroup::CgroupPath;
 use wharf_runtime::client::{
-    AttachRequest, ClientError, Events, ExecRequest, ExitStatus, LogPlan, Monitor, MonitorEvent,
-    SpawnRequest, Spawner, Started,
+    AttachRequest, ClientError, Events, ExecRequest, ExitStatus, FilePlan, LogPlan, Monitor,
+    MonitorEvent, SpawnRequest, Spawner, Started,
 };
 use wharf_runtime::plan::{
     CapSets, CgroupPlan, ContainerPlan, ExecPlan, Hooks, Mappings, NamespaceSource, Namespaces,
@@ -51,13 +51,13 @@ impl Fixture {
             open_stdin: false,
             stdin_once: false,
             console_size: (0, 0),
-            log: LogPlan::JsonFile {
+            log: LogPlan::File(FilePlan {
                 path: state_dir.join("log"),
                 max_size: None,
                 max_file: 1,
                 compress: false,
                 attrs: vec![],
-            },
+            }),
             state_dir,
         }
     }

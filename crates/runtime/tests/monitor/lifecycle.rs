@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use wharf_runtime::client::{ClientError, LogPlan, Monitor, MonitorEvent, Target};
+use wharf_runtime::client::{ClientError, FilePlan, LogPlan, Monitor, MonitorEvent, Target};
 
 use crate::Test;
 use crate::fixture::{Container, Fixture, err, exec, out};
@@ -462,13 +462,13 @@ async fn leftover(f: Fixture) {
 async fn bad_log(f: Fixture) {
     let mut request = f.request("a", "echo never");
     let path = f.dir.path().join("no/such/dir/log");
-    request.log = LogPlan::JsonFile {
+    request.log = LogPlan::File(FilePlan {
         path,
         max_size: None,
         max_file: 1,
         compress: false,
         attrs: vec![],
-    };
+    });
     let error = f.try_run(request, vec![]).await.err().expect("an error");
     assert!(
         error

@@ -250,6 +250,12 @@ pub async fn wait(call: Call) -> Outcome {
     Ok(respond::stream("application/json", chunks))
 }
 
+/// `DELETE /containers/{name}/logs`: an extension.
+pub async fn clear_logs(call: Call) -> Outcome {
+    call.engine().container_clear_logs(call.name()).await?;
+    Ok(respond::no_content())
+}
+
 /// `GET /containers/{name}/logs`.
 pub async fn logs(call: Call) -> Outcome {
     let request = logs_request(&call)?;

@@ -84,6 +84,7 @@ pub fn table() -> Vec<Route> {
         route(M::GET, "/containers/{name}/archive", archive::get),
         route(M::PUT, "/containers/{name}/archive", archive::put),
         route(M::GET, "/containers/{name}/logs", containers::logs),
+        route(M::DELETE, "/containers/{name}/logs", containers::clear_logs),
         route(M::GET, "/containers/{name}/stats", containers::stats),
         route(M::GET, "/containers/{name}/attach/ws", attach_ws::attach),
         route(M::POST, "/containers/{name}/attach", attach::attach),

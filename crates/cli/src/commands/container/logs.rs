@@ -19,6 +19,10 @@ use crate::stream::write_all;
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let client = &session.client;
     let name = &matches.args[0];
+    if matches.on("clear") {
+        client.done(Request::delete(format!("/containers/{name}/logs")))?;
+        return Ok(());
+    }
     let container: ContainerInspect =
         client.json(Request::get(format!("/containers/{name}/json")))?;
     let flag = |name: &str| if matches.on(name) { "1" } else { "" };

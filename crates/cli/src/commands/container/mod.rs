@@ -183,6 +183,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Fetch the logs of a container",
         arity: Arity::Exactly(1),
         flags: &[&[
+            switch("clear", "Empty the log instead of showing it"),
             switch("details", "Show extra details provided to logs"),
             switch("follow", "Follow log output").short('f'),
             text(
