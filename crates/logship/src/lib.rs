@@ -38,7 +38,7 @@ pub enum Destination {
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {
     /// No connection.
-    #[error("dial {target}: {}{source}", if source.raw_os_error().is_some() { "connect: " } else { "" })]
+    #[error("dial {target}: {}", go_text(source))]
     Connect {
         /// Protocol and address, as Go's `net.Dial` names them.
         target: String,
@@ -55,6 +55,15 @@ pub enum ShipError {
     /// The service said no.
     #[error("{0}")]
     Refused(String),
+}
+
+/// An error as Go's `net` shows it: no number, lower case, the system call before its errno.
+fn go_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let Some((text, _)) = text.split_once(" (os error") else {
+        return text;
+    };
+    format!("connect: {}", text.to_ascii_lowercase())
 }
 
 /// A service that takes records.

@@ -4,7 +4,7 @@ use std::io::{BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use crate::{Destination, Record, ShipError, Sink, connect, record};
+use crate::{Destination, Record, Sink, connect, record};
 
 /// What a shipper that has its connection sends its monitor; anything else is the text of its failure.
 pub const READY: &[u8] = b"\0";
@@ -22,7 +22,7 @@ pub fn run(destination: &Destination, socket: OwnedFd) -> ! {
             i32::from(told.is_err())
         }
         Err(failure) => {
-            let _ = socket.write_all(text(&failure).as_bytes());
+            let _ = socket.write_all(failure.to_string().as_bytes());
             1
         }
     };
@@ -44,13 +44,4 @@ fn next(input: &mut BufReader<impl Read>, sink: &mut dyn Sink) -> std::io::Resul
         let _ = sink.flush();
     }
     record::read(input)
-}
-
-fn text(failure: &ShipError) -> String {
-    // Go's wording of errno: no number, lower case.
-    let text = failure.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_owned(),
-        None => text,
-    }
 }

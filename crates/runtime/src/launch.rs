@@ -22,6 +22,7 @@ mod copy_up;
 mod detour;
 mod devices;
 mod exec;
+mod foreign;
 pub mod hooks;
 mod init;
 mod masks;
@@ -146,6 +147,8 @@ pub(crate) fn errno_text(e: &io::Error) -> String {
     })
 }
 
+pub use foreign::delete as delete_foreign;
+
 /// Starts the container's init. Blocking; the caller must be single-threaded. Returns once `execve` succeeded.
 ///
 /// `netns` is the network namespace that the daemon has prepared. On failure the control group is removed again.
@@ -154,6 +157,9 @@ pub fn launch(
     stdio: LaunchStdio,
     netns: Option<OwnedFd>,
 ) -> Result<Launched, LaunchError> {
+    if let Some(foreign) = &plan.foreign {
+        return foreign::launch(foreign, plan, stdio, netns.as_ref());
+    }
     launch_given(plan, stdio, netns, None)
 }
 
@@ -283,6 +289,9 @@ pub fn launch_exec(
     init: &OwnedFd,
     stdio: LaunchStdio,
 ) -> Result<Launched, LaunchError> {
+    if let Some(foreign) = &plan.foreign {
+        return foreign::launch_exec(foreign, plan, stdio);
+    }
     let group = match &plan.cgroup {
         CgroupPath::V1(_) => None,
         CgroupPath::V2(dir) => Some(open_group(dir)?),

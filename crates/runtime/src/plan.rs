@@ -81,6 +81,25 @@ pub struct ContainerPlan {
     pub cgroup_optional: bool,
     /// The program.
     pub process: ProcessPlan,
+    /// Another OCI runtime makes the container.
+    pub foreign: Option<Box<ForeignPlan>>,
+}
+
+/// An OCI runtime that is a program of its own, and what it is told about one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignPlan {
+    /// The program.
+    pub program: PathBuf,
+    /// Its first arguments.
+    pub args: Vec<String>,
+    /// Where it keeps its state.
+    pub root: PathBuf,
+    /// Directory for `config.json`, the mounted root and what else is needed; gone with the container.
+    pub bundle: PathBuf,
+    /// The container's id.
+    pub id: String,
+    /// `config.json` but for what is only known at the start: user ids, root, network namespace.
+    pub config: String,
 }
 
 /// Everything needed to start a further process in a running container.
@@ -96,6 +115,8 @@ pub struct ExecPlan {
     pub cgroup_optional: bool,
     /// The program.
     pub process: ProcessPlan,
+    /// Another OCI runtime made the container.
+    pub foreign: Option<Box<ForeignPlan>>,
 }
 
 /// A program and the attributes it runs with.
@@ -533,6 +554,7 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
         namespaces,
         mounts,
         cgroup,
+        foreign: None,
     })
 }
 
@@ -562,6 +584,7 @@ pub fn plan_exec(
         time_namespace: container.namespaces.time != NamespaceSource::Host,
         cgroup_optional: container.cgroup_optional,
         process: process::plan_exec_process(&container.process, options, host.cap_bounding)?,
+        foreign: container.foreign.clone(),
     })
 }
 

@@ -65,6 +65,20 @@ pub fn plan_seccomp(
     policy.map(|p| compile::compile(&p)).transpose()
 }
 
+/// The same filter as `linux.seccomp` of an OCI spec, for runtimes that compile it themselves; `None` is unconfined.
+pub fn to_oci(
+    policy: &SeccompPolicy,
+    caps: u64,
+    host: &HostFacts,
+) -> Result<Option<serde_json::Value>, SeccompError> {
+    let policy = match policy {
+        SeccompPolicy::Unconfined | SeccompPolicy::FromSpec => None,
+        SeccompPolicy::Default => Some(default::policy(caps, host)),
+        SeccompPolicy::Profile(text) => profile::parse(text, caps, host)?,
+    };
+    Ok(policy.map(|policy| policy.to_oci()))
+}
+
 /// Docker's default is compiled once per capability set and kernel; the result depends on nothing else.
 fn default_program(caps: u64, host: &HostFacts) -> Result<SeccompProgram, SeccompError> {
     type Key = (u64, (u32, u32), crate::host::Arch);

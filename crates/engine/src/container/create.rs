@@ -76,7 +76,7 @@ impl Engine {
         validate::config(&mut config)?;
         capabilities::validate(&host)?;
         network::validate(host.port_bindings.as_ref())?;
-        self.check_runtime(&host)?;
+        self.check_runtime(&host.runtime)?;
         super::links::check_mode(&host)?;
         validate::conflicts(&config, &host)?;
         let mut warnings = validate::host_config(&mut host, &self.abilities)?;
@@ -114,17 +114,6 @@ impl Engine {
         }
         let image = self.store.image(name)?;
         Ok((image.id.to_string(), image.config))
-    }
-
-    fn check_runtime(&self, host: &HostConfig) -> Result<()> {
-        let known = ["", "runc", "io.containerd.runc.v2", "wharf"];
-        let name = host.runtime.as_str();
-        if known.contains(&name) || self.settings().runtimes.contains_key(name) {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "unknown or invalid runtime name: {name}"
-        )))
     }
 
     /// Modes that name another container keep naming it after a rename.

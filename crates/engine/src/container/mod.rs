@@ -34,6 +34,7 @@ pub mod resolv_conf;
 pub mod restart_policy;
 pub mod restore;
 pub mod root_view;
+pub mod runtimes;
 pub mod shared_memory;
 pub mod spec;
 pub mod start;

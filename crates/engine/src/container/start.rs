@@ -234,7 +234,9 @@ impl Engine {
         };
         let (spec, groups) = spec::make(&inputs)?;
         let extra = spec::extra(&inputs, self.store.rootfs(&record.id)?, &groups)?;
-        plan(&spec, extra, &self.host).map_err(plan_error)
+        let foreign = self.foreign_runtime(record, &spec, &extra)?;
+        let plan = plan(&spec, extra, &self.host).map_err(plan_error)?;
+        Ok(ContainerPlan { foreign, ..plan })
     }
 
     fn write_files(&self, record: &Record, attached: &Attached, linked: &[Linked]) -> Result<()> {

@@ -28,7 +28,8 @@ const MAX_MOUNT_DATA: usize = 4095;
 pub(crate) enum Place {
     /// Over `/` of a mount namespace of its own, and then entered with `pivot_root`.
     OverRoot,
-    /// Over its own directory in somebody else's mount namespace, whose root stays as it is: entered with `chroot`.
+    /// Over its own directory, or one made for it, in somebody else's mount namespace, whose root stays as it is: entered with
+    /// `chroot`, or by another runtime.
     OverItself(PathBuf),
 }
 
@@ -110,9 +111,9 @@ pub(crate) fn mount(
                 options,
             };
             let mounted = if layers_one_by_one {
-                overlay.by_fsconfig()
+                overlay.by_fsconfig(place)
             } else {
-                overlay.by_option_string()
+                overlay.by_option_string(place)
             };
             mounted.step_with(|| {
                 format!(
@@ -229,7 +230,7 @@ struct Overlay<'a> {
 
 impl Overlay<'_> {
     /// One option per layer: as many as overlay supports.
-    fn by_fsconfig(&self) -> io::Result<OwnedFd> {
+    fn by_fsconfig(&self, place: &Place) -> io::Result<OwnedFd> {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&fs, "source", "overlay")?;
         for layer in self.lower {
@@ -244,7 +245,7 @@ impl Overlay<'_> {
             }
         }
         fsconfig_create(&fs)?;
-        Place::OverRoot.attach(fsmount(
+        place.attach(fsmount(
             &fs,
             FsMountFlags::FSMOUNT_CLOEXEC,
             MountAttrFlags::empty(),
@@ -253,7 +254,7 @@ impl Overlay<'_> {
 
     /// Older kernels take one page of options. Layers are named relative to where they live or, if that does not fit
     /// either, by descriptor number relative to `/proc/self/fd`.
-    fn by_option_string(&self) -> io::Result<OwnedFd> {
+    fn by_option_string(&self, place: &Place) -> io::Result<OwnedFd> {
         let base = self
             .upper
             .parent()
@@ -276,14 +277,17 @@ impl Overlay<'_> {
         let data = CString::new(data)?;
         rustix::mount::mount(
             "overlay",
-            "/",
+            place.path(),
             "overlay",
             MountFlags::empty(),
             Some(data.as_c_str()),
         )?;
         // From `/`, which is still the host's, `..` stays there, but arrives at what is mounted on top.
         Ok(open(
-            "/..",
+            match place {
+                Place::OverRoot => Path::new("/.."),
+                Place::OverItself(path) => path,
+            },
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?)

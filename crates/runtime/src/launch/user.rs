@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use std::os::fd::OwnedFd;
+
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 use super::{LaunchError, LaunchErrorKind};
@@ -23,7 +25,18 @@ pub(super) struct Identity {
 
 /// Resolves inside the container: the root is already `/`.
 pub(super) fn resolve(plan: &UserPlan) -> Result<Identity, LaunchError> {
-    let passwd = read_database("/etc/passwd");
+    resolve_in(plan, |path| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Ok(open(path, flags, Mode::empty())?)
+    })
+}
+
+/// Resolves with databases that `open` opens.
+pub(super) fn resolve_in(
+    plan: &UserPlan,
+    open: impl Fn(&str) -> std::io::Result<OwnedFd>,
+) -> Result<Identity, LaunchError> {
+    let passwd = read_database(open("/etc/passwd"));
     match plan {
         UserPlan::Ids { uid, gid, groups } => {
             let home = find_user(&passwd, *uid).map_or_else(|| "/".into(), |u| u.home.to_string());
@@ -34,18 +47,14 @@ pub(super) fn resolve(plan: &UserPlan) -> Result<Identity, LaunchError> {
                 home,
             })
         }
-        UserPlan::Lookup(spec) => lookup(spec, &passwd, &read_database("/etc/group")),
+        UserPlan::Lookup(spec) => lookup(spec, &passwd, &read_database(open("/etc/group"))),
     }
 }
 
 /// A missing database is an empty one. Only regular files are read: a FIFO would block for ever.
-fn read_database(path: &str) -> String {
+fn read_database(file: std::io::Result<OwnedFd>) -> String {
     let read = || -> std::io::Result<String> {
-        let fd = open(
-            path,
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
-            Mode::empty(),
-        )?;
+        let fd = file?;
         let mut bytes = Vec::new();
         if FileType::from_raw_mode(fstat(&fd)?.st_mode) == FileType::RegularFile {
             std::fs::File::from(fd)

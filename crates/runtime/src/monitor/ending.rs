@@ -10,6 +10,7 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use super::Monitor;
 use super::process::{Process, now_ns};
 use crate::client::{ExitStatus, MonitorEvent};
+use crate::launch;
 
 /// Name of the exit record in the state directory.
 pub const RECORD_NAME: &str = "exit";
@@ -181,6 +182,9 @@ impl Monitor {
         status.oom_killed = self.oom.ever();
         self.oom.stop(&self.poll);
         // What cannot be removed now (a process that the kernel does not let go) is found by the next start of the daemon.
+        if let Some(foreign) = &self.foreign {
+            launch::delete_foreign(foreign);
+        }
         let _ = self.oom.group().remove();
         self.with_process(0, |process, io| {
             process.close_output(io);

@@ -29,7 +29,7 @@ use wharf_sys::{memory, signal};
 use crate::client::{AttachRequest, MonitorEvent, SpawnRequest};
 use crate::launch::{self, LaunchError, LaunchErrorKind, LaunchStdio, Launched, Step};
 use crate::logfile::Log;
-use crate::plan::{ContainerPlan, ExecPlan};
+use crate::plan::{ContainerPlan, ExecPlan, ForeignPlan};
 use crate::protocol::{Packet, Report, SpawnMessage};
 use control::Control;
 use ending::Ending;
@@ -39,6 +39,7 @@ use process::{Identity, Io, Process, now_ns};
 
 pub use control::{SOCKET_NAME, address_in, open_dir};
 pub use ending::{RECORD_NAME, read_record};
+pub(crate) use process::now_ns as now;
 
 /// Size of the buffer that all streams share while something is moving.
 const BUFFER: usize = 128 * 1024;
@@ -76,6 +77,7 @@ struct Monitor {
     launcher: Launcher,
     state_dir: PathBuf,
     oom: OomWatch,
+    foreign: Option<Box<ForeignPlan>>,
     started_at_ns: i64,
     ending: Ending,
     /// Empty while nothing moves.
@@ -165,6 +167,7 @@ impl Monitor {
             launcher,
             state_dir: request.state_dir,
             oom: OomWatch::new(&request.plan.cgroup, &poll),
+            foreign: request.plan.foreign,
             started_at_ns,
             ending: Ending::NotYet,
             buffer: Vec::new(),

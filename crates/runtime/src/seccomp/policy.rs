@@ -1,5 +1,6 @@
 //! A policy: rules about system calls by name, before they are numbers and jumps.
 
+use serde_json::{Value, json};
 use wharf_spec::runtime::{
     Arch as OciArch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
     LinuxSeccompOperator, LinuxSyscall,
@@ -127,6 +128,72 @@ pub(crate) struct Policy {
     /// `SECCOMP_FILTER_FLAG_*`.
     pub(crate) flags: u32,
     pub(crate) rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// In the words of the OCI spec.
+    pub(super) fn to_oci(&self) -> Value {
+        let archs: Vec<&str> = self.archs.iter().map(|arch| arch.oci_name()).collect();
+        let rules: Vec<Value> = self.rules.iter().map(Rule::to_oci).collect();
+        let mut filter = json!({"architectures": archs, "syscalls": rules});
+        self.default
+            .put_into(&mut filter, "defaultAction", "defaultErrnoRet");
+        filter
+    }
+}
+
+impl Rule {
+    fn to_oci(&self) -> Value {
+        let args: Vec<Value> = self.args.iter().map(ArgCheck::to_oci).collect();
+        let mut rule = json!({"names": self.names, "args": args});
+        self.action.put_into(&mut rule, "action", "errnoRet");
+        rule
+    }
+}
+
+impl ArgCheck {
+    fn to_oci(&self) -> Value {
+        let (operator, value, second) = match self.operator {
+            Operator::NotEqual => ("SCMP_CMP_NE", self.value, 0),
+            Operator::Less => ("SCMP_CMP_LT", self.value, 0),
+            Operator::LessOrEqual => ("SCMP_CMP_LE", self.value, 0),
+            Operator::Equal => ("SCMP_CMP_EQ", self.value, 0),
+            Operator::GreaterOrEqual => ("SCMP_CMP_GE", self.value, 0),
+            Operator::Greater => ("SCMP_CMP_GT", self.value, 0),
+            Operator::MaskedEqual { mask } => ("SCMP_CMP_MASKED_EQ", mask, self.value),
+        };
+        json!({"index": self.index, "op": operator, "value": value, "valueTwo": second})
+    }
+}
+
+impl Action {
+    fn put_into(self, object: &mut Value, action: &str, errno: &str) {
+        let (name, number) = match self {
+            Action::KillThread => ("SCMP_ACT_KILL_THREAD", None),
+            Action::KillProcess => ("SCMP_ACT_KILL_PROCESS", None),
+            Action::Trap => ("SCMP_ACT_TRAP", None),
+            Action::Errno(number) => ("SCMP_ACT_ERRNO", Some(number)),
+            Action::Trace(number) => ("SCMP_ACT_TRACE", Some(number)),
+            Action::Log => ("SCMP_ACT_LOG", None),
+            Action::Allow => ("SCMP_ACT_ALLOW", None),
+        };
+        object[action] = json!(name);
+        if let Some(number) = number {
+            object[errno] = json!(number);
+        }
+    }
+}
+
+impl FilterArch {
+    fn oci_name(self) -> &'static str {
+        match self {
+            FilterArch::X86_64 => "SCMP_ARCH_X86_64",
+            FilterArch::X86 => "SCMP_ARCH_X86",
+            FilterArch::X32 => "SCMP_ARCH_X32",
+            FilterArch::Aarch64 => "SCMP_ARCH_AARCH64",
+            FilterArch::Arm => "SCMP_ARCH_ARM",
+        }
+    }
 }
 
 const FLAG_LOG: u32 = 1 << 1;

@@ -142,6 +142,7 @@ pub fn exec(id: &str, script: &str) -> ExecRequest {
     ExecRequest {
         exec_id: id.into(),
         plan: ExecPlan {
+            foreign: None,
             cgroup: nowhere(),
             user_namespace: false,
             time_namespace: false,
@@ -177,6 +178,7 @@ fn nowhere() -> CgroupPath {
 pub fn plan(args: &[&str]) -> ContainerPlan {
     let host = || NamespaceSource::Host;
     ContainerPlan {
+        foreign: None,
         rootfs: RootfsMount::Directory {
             path: Path::new("/").into(),
         },

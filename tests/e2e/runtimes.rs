@@ -1,0 +1,151 @@
+//! Other OCI runtimes by name.
+
+use wharf_e2e::deadline::{LONG, wait_until};
+use wharf_e2e::images::BUSYBOX;
+use wharf_e2e::{Engine, Kind};
+
+/// The runtimes that are installed here; at least one must be.
+fn installed() -> Vec<&'static str> {
+    let found: Vec<&str> = ["/usr/bin/crun", "/usr/sbin/runc", "/usr/bin/runc"]
+        .into_iter()
+        .filter(|path| std::path::Path::new(path).exists())
+        .collect();
+    assert!(!found.is_empty(), "neither crun nor runc is installed");
+    found
+}
+
+fn with_each(test: impl Fn(&Engine, &str)) {
+    if Kind::from_env() != Kind::Wharf {
+        return;
+    }
+    for path in installed() {
+        let engine = Engine::options()
+            .flag("--add-runtime")
+            .flag(&format!("other={path}"))
+            .start();
+        engine.load("busybox.tar");
+        test(&engine, path);
+    }
+}
+
+#[test]
+fn a_foreign_runtime_runs_a_command() {
+    with_each(|engine, path| {
+        let run = |flags: &[&str], command: &[&str]| {
+            let args = [
+                &["run", "--rm", "--runtime", "other"][..],
+                flags,
+                &[BUSYBOX],
+                command,
+            ]
+            .concat();
+            engine.docker(&args)
+        };
+        let output = run(&[], &["sh", "-c", "echo out; echo err >&2; exit 7"]);
+        assert_eq!(
+            (output.code, output.stdout.as_str(), output.stderr.as_str()),
+            (7, "out\n", "err\n"),
+            "{path}"
+        );
+        let output = run(
+            &["-u", "daemon", "-w", "/new/dir", "-e", "A=b"],
+            &[
+                "sh",
+                "-c",
+                "id -u; pwd; echo $A; grep Seccomp: /proc/self/status",
+            ],
+        );
+        assert_eq!(
+            output.stdout, "1\n/new/dir\nb\nSeccomp:\t2\n",
+            "{path} {}",
+            output.stderr
+        );
+        let output = run(&[], &["/no/such"]);
+        assert_eq!(output.code, 127, "{path} {}", output.stderr);
+        let output = run(&["-m", "32m"], &["cat", "/proc/1/cgroup"]);
+        assert_eq!(output.code, 0, "{path} {}", output.stderr);
+        let address = run(&[], &["ip", "-4", "addr", "show", "eth0"]);
+        assert!(address.stdout.contains("inet 172."), "{path} {address:?}");
+    });
+}
+
+#[test]
+fn a_foreign_container_lives_like_any_other() {
+    with_each(|engine, path| {
+        let id = engine.run_detached(
+            &["--name", "ff", "--runtime", "other"],
+            &[
+                "sh",
+                "-c",
+                "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done",
+            ],
+        );
+        assert_eq!(engine.inspect("ff", "{{.HostConfig.Runtime}}"), "other");
+        wait_until("the trap to be set", LONG, || {
+            engine.docker_ok(&["logs", "ff"]) == "ready"
+        });
+        assert_eq!(
+            engine.docker_ok(&["exec", "ff", "echo", "inside"]),
+            "inside",
+            "{path}"
+        );
+        assert_eq!(
+            engine.docker(&["exec", "ff", "sh", "-c", "exit 9"]).code,
+            9,
+            "{path}"
+        );
+        assert_eq!(
+            engine
+                .docker_ok(&["exec", "-t", "ff", "sh", "-c", "test -t 0 && echo tty"])
+                .trim(),
+            "tty",
+            "{path}"
+        );
+        engine.docker_ok(&["pause", "ff"]);
+        engine.docker_ok(&["unpause", "ff"]);
+        engine.docker_ok(&["stop", "ff"]);
+        assert_eq!(engine.inspect("ff", "{{.State.ExitCode}}"), "3", "{path}");
+        engine.docker_ok(&["start", "ff"]);
+        engine.docker_ok(&["kill", "ff"]);
+        engine.wait_inspect("ff", "{{.State.Status}} {{.State.ExitCode}}", "exited 137");
+        engine.docker_ok(&["rm", &id]);
+        let state = engine.exec_root().join("runtime-other");
+        let left = std::fs::read_dir(state).map_or(0, |entries| entries.count());
+        assert_eq!(left, 0, "{path} keeps nothing");
+    });
+}
+
+#[test]
+fn a_foreign_container_survives_the_daemon() {
+    if Kind::from_env() != Kind::Wharf {
+        return;
+    }
+    let flag = format!("other={}", installed()[0]);
+    let mut engine = Engine::options()
+        .flag("--add-runtime")
+        .flag(&flag)
+        .flag("--default-runtime=other")
+        .start();
+    engine.load("busybox.tar");
+    let id = engine.run_detached(&[], &["sleep", "1000"]);
+    engine.kill_daemon();
+    engine.start_daemon();
+    assert_eq!(
+        engine.inspect(&id, "{{.State.Running}} {{.HostConfig.Runtime}}"),
+        "true other"
+    );
+    assert_eq!(engine.docker_ok(&["exec", &id, "echo", "inside"]), "inside");
+}
+
+#[test]
+fn unknown_runtimes_are_refused() {
+    let engine = Engine::start();
+    if engine.is_reference() {
+        return;
+    }
+    let answer = engine.docker_fails(&["run", "--runtime", "nope", BUSYBOX, "true"], 125);
+    assert!(
+        answer.contains("unknown or invalid runtime name: nope"),
+        "{answer}"
+    );
+}
