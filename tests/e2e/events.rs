@@ -169,3 +169,106 @@ fn exec_events_name_their_command() {
         wanted.iter().all(|w| seen.iter().any(|s| s == w))
     });
 }
+
+#[test]
+fn every_action_of_a_container_is_told() {
+    let engine = Engine::start();
+    engine.docker_ok(&["create", "--name", "aa", "-t", BUSYBOX, "sleep", "1000"]);
+    engine.docker_ok(&["start", "aa"]);
+    engine.docker_ok(&["exec", "aa", "true"]);
+    engine.docker_ok(&["exec", "-d", "aa", "true"]);
+    engine.docker_ok(&["pause", "aa"]);
+    engine.docker_ok(&["unpause", "aa"]);
+    engine.docker_ok(&["top", "aa"]);
+    engine.docker_ok(&["update", "--restart", "no", "aa"]);
+    let _ = engine.api().post_empty("/containers/aa/resize?h=30&w=90");
+    engine.docker_ok(&["rename", "aa", "bb"]);
+    engine.docker_ok(&["restart", "-t", "0", "bb"]);
+    engine.docker_ok(&["stop", "-t", "0", "bb"]);
+    engine.docker_ok(&["export", "-o", "/dev/null", "bb"]);
+    engine.docker_ok(&["rm", "bb"]);
+    engine.docker_ok(&["container", "prune", "-f"]);
+    let seen = actions(&engine, "container");
+    for action in [
+        "create",
+        "start",
+        "exec_create: true ",
+        "exec_start: true ",
+        "exec_die",
+        "pause",
+        "unpause",
+        "top",
+        "update",
+        "resize",
+        "rename",
+        "kill",
+        "die",
+        "restart",
+        "stop",
+        "export",
+        "destroy",
+        "prune",
+    ] {
+        assert!(
+            seen.iter().any(|seen| seen == action),
+            "{action:?} in {seen:?}"
+        );
+    }
+}
+
+#[test]
+fn the_end_of_a_container_has_its_attributes() {
+    let engine = Engine::start();
+    engine.docker_ok(&[
+        "run",
+        "--name",
+        "dd",
+        "--label",
+        "colour=red",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "exit 0",
+    ]);
+    let code = engine
+        .docker(&[
+            "run",
+            "--name",
+            "ee",
+            BUSYBOX,
+            "sh",
+            "-c",
+            "sleep 1.1; exit 7",
+        ])
+        .code;
+    assert_eq!(code, 7);
+    let now = engine.docker_ok(&["info", "--format", "{{.SystemTime}}"]);
+    let told = engine.docker_ok(&[
+        "events",
+        "--since",
+        "1",
+        "--until",
+        &now,
+        "--filter",
+        "event=die",
+        "--format",
+        "{{json .Actor.Attributes}}",
+    ]);
+    let told: Vec<Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!(
+        (&told[0]["exitCode"], &told[0]["colour"], &told[0]["name"]),
+        (&json!("0"), &json!("red"), &json!("dd"))
+    );
+    assert_eq!(told[1]["exitCode"], "7");
+    if !engine.is_reference() {
+        // 20.10 did not have it yet.
+        assert_eq!(
+            (&told[0]["execDuration"], &told[1]["execDuration"]),
+            (&json!("0"), &json!("1"))
+        );
+    }
+}

@@ -148,6 +148,7 @@ pub(crate) fn errno_text(e: &io::Error) -> String {
 }
 
 pub use foreign::delete as delete_foreign;
+pub use reaper::main as init_main;
 
 /// Starts the container's init. Blocking; the caller must be single-threaded. Returns once `execve` succeeded.
 ///

@@ -98,6 +98,8 @@ pub struct ForeignPlan {
     pub bundle: PathBuf,
     /// The container's id.
     pub id: String,
+    /// Our own binary, where process 1 is to be `docker-init`.
+    pub init: Option<PathBuf>,
     /// `config.json` but for what is only known at the start: user ids, root, network namespace.
     pub config: String,
 }

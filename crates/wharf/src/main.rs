@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         // A link is not needed to try it: the word becomes its name.
         Role::OciRuntimeWord => wharf_oci::main("wharf-runtime", args.split_off(1)),
         Role::Spawner => wharf_runtime::spawner::main(),
+        Role::Init => wharf_runtime::launch::init_main(&args),
         Role::Netd => wharf_network::netd::main(),
     }
 }

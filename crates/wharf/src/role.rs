@@ -19,6 +19,8 @@ pub enum Role {
     DetachedDaemon,
     /// The process that forks monitors, invoked as `wharf spawner` by the daemon.
     Spawner,
+    /// Process 1 of a container of another runtime, invoked as `docker-init`: what follows `--` is its child.
+    Init,
     /// The process that serves names and ports of containers, invoked as `wharf netd` by the daemon.
     Netd,
     /// The OCI runtime, invoked by a name of its own: all arguments are its own.
@@ -37,6 +39,8 @@ impl Role {
         if name == "dockerd" {
             return Role::Dockerd;
         }
+        if name == "docker-init" {
+            return Role::Init;
         if name == "wharf-runtime" || name == "runc" {
             return Role::OciRuntime;
         }
@@ -68,6 +72,7 @@ mod tests {
             ("/usr/local/bin/docker", Some("daemon"), docker),
             ("docker", None, docker),
             ("dockerd", Some("-H"), Role::Dockerd),
+            ("/sbin/docker-init", Some("--"), Role::Init),
             ("/usr/bin/wharf-runtime", Some("spawner"), Role::OciRuntime),
             ("runc", None, Role::OciRuntime),
             ("wharf", Some("oci-runtime"), Role::OciRuntimeWord),

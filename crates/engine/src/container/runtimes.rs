@@ -53,17 +53,13 @@ impl Engine {
                 "unknown or invalid runtime name: {name}"
             )));
         };
-        if extra.init {
-            return Err(Error::not_implemented(format!(
-                "--init is not supported with the runtime {name}"
-            )));
-        }
         Ok(Some(Box::new(ForeignPlan {
             program: find(path).ok_or_else(|| not_found(path))?,
             args: args.clone(),
             root: self.config.exec_root.join(format!("runtime-{name}")),
             bundle: self.config.monitor_dir(&record.id).join("bundle"),
             id: record.id.clone(),
+            init: extra.init.then(|| self.config.binary.clone()),
             config: self.foreign_config(spec, extra)?,
         })))
     }

@@ -37,6 +37,7 @@ const CONFIG: &str = "config.json";
 const LOG: &str = "log.json";
 const PID: &str = "pid";
 const ROOTFS: &str = "rootfs";
+const INIT: &str = "/sbin/docker-init";
 
 /// What runc puts before the reason of a container that could not be set up; ours is added to it again.
 const PREFIXES: [&str; 3] = [
@@ -161,6 +162,9 @@ fn write_config(
         serde_json::from_str(&foreign.config).step("understand the container's configuration")?;
     config["root"]["path"] = json!(foreign.bundle.join(ROOTFS));
     config["process"] = process(&config["process"], &plan.process, root)?;
+    if let Some(binary) = &foreign.init {
+        put_init_before(&mut config, binary);
+    }
     if let Some(netns) = netns {
         let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
         let namespaces = config["linux"]["namespaces"].as_array_mut();
@@ -171,6 +175,18 @@ fn write_config(
         }
     }
     fs::write(foreign.bundle.join(CONFIG), config.to_string()).step("write config.json")
+}
+
+/// Read-only, so that nobody inside can change the host's binary.
+fn put_init_before(config: &mut Value, binary: &Path) {
+    let mount =
+        json!({"destination": INIT, "type": "bind", "source": binary, "options": ["bind", "ro"]});
+    if let Some(mounts) = config["mounts"].as_array_mut() {
+        mounts.push(mount);
+    }
+    if let Some(args) = config["process"]["args"].as_array_mut() {
+        args.splice(0..0, [json!(INIT), json!("--")]);
+    }
 }
 
 /// The process of the spec with what the plan says: users are numbers by now.

@@ -3,6 +3,10 @@
 //! It is this very process, without another `execve`: its pages are shared with every other monitor and init on the
 //! host. It runs as the same user, with the same capabilities and under the same filter as the program.
 
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use super::program::BeforeProgram;
@@ -65,6 +69,38 @@ pub(super) fn run(
             wharf_sys::process::exit_now(1)
         }
     }
+}
+
+/// The program `docker-init`, bound into containers that another runtime makes: runs what follows `--` and reaps.
+pub fn main(args: &[OsString]) -> ! {
+    let args = match args.split_first() {
+        Some((first, rest)) if first == "--" => rest,
+        _ => args,
+    };
+    let Some((program, rest)) = args.split_first() else {
+        eprintln!("docker-init: no program is named");
+        std::process::exit(1)
+    };
+    wharf_sys::process::block_all_signals();
+    let code = match wharf_sys::clone::fork() {
+        Ok(0) => {
+            take_terminal();
+            wharf_sys::process::reset_signals();
+            let error = Command::new(program).args(rest).exec();
+            eprintln!(
+                "[FATAL tini (1)] exec {} failed: {}",
+                program.display(),
+                errno_text(&error)
+            );
+            match error.kind() {
+                std::io::ErrorKind::NotFound => 127,
+                _ => 126,
+            }
+        }
+        Ok(child) => reap_until(child),
+        Err(_) => 1,
+    };
+    wharf_sys::process::exit_now(code)
 }
 
 /// A process group of its own, in the foreground where there is a terminal. SIGTTOU, which the kernel sends to a
