@@ -185,7 +185,8 @@ fn every_action_of_a_container_is_told() {
     engine.docker_ok(&["rename", "aa", "bb"]);
     engine.docker_ok(&["restart", "-t", "0", "bb"]);
     engine.docker_ok(&["stop", "-t", "0", "bb"]);
-    engine.docker_ok(&["export", "-o", "/dev/null", "bb"]);
+    let archive = engine.dir().join("bb.tar");
+    engine.docker_ok(&["export", "-o", archive.to_str().expect("text"), "bb"]);
     engine.docker_ok(&["rm", "bb"]);
     engine.docker_ok(&["container", "prune", "-f"]);
     let seen = actions(&engine, "container");

@@ -54,7 +54,7 @@ fn a_foreign_runtime_runs_a_command() {
             "{path}"
         );
         let output = run(
-            &["-u", "daemon", "-w", "/new/dir", "-e", "A=b"],
+            &["-u", "1", "-w", "/new/dir", "-e", "A=b"],
             &[
                 "sh",
                 "-c",

@@ -30,6 +30,8 @@ pub(crate) const TESTS: &[Need] = &[
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("podman", "podman"),
+    ("runc", "runc"),
+    ("crun", "crun"),
     (
         "/usr/lib/python3/dist-packages/docker/__init__.py",
         "python3-docker",

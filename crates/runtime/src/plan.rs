@@ -606,6 +606,7 @@ pub fn plan_exec_oci(
         time_namespace: container.namespaces.time != NamespaceSource::Host,
         cgroup_optional: container.cgroup_optional,
         process: planned,
+        foreign: None,
     })
 }
 

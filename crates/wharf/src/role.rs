@@ -41,6 +41,7 @@ impl Role {
         }
         if name == "docker-init" {
             return Role::Init;
+        }
         if name == "wharf-runtime" || name == "runc" {
             return Role::OciRuntime;
         }
