@@ -15,9 +15,9 @@ use crate::transport::transport_error;
 /// Blobs with less to come are fetched in one piece.
 pub(crate) const WORTH_IT: u64 = 32 << 20;
 /// One piece.
-const PIECE: u64 = 2 << 20;
+const PIECE: u64 = 1 << 20;
 /// Pieces in memory or on their way.
-const WINDOW: usize = 4;
+const WINDOW: usize = 3;
 
 /// Pieces of one blob, from some offset to its end.
 #[derive(Debug)]

@@ -75,6 +75,7 @@ impl Engine {
     pub async fn image_pull(&self, request: PullRequest, sink: Sink) -> Result<()> {
         let platform = super::import::platform(&request.platform)?;
         let reference = &request.reference;
+        let _trim = TrimLater;
         let repository = self.registry.pull(reference, &request.credentials).await;
         let pull = Pull {
             engine: self,
@@ -108,6 +109,18 @@ impl Engine {
         attributes.insert("name".to_owned(), reference.familiar_name());
         self.events
             .publish("image", action, &reference.familiar(), attributes);
+    }
+}
+
+/// Gives the memory of a pull or push back once its threads are gone.
+pub(crate) struct TrimLater;
+
+impl Drop for TrimLater {
+    fn drop(&mut self) {
+        // Outside of a runtime there is none left to give back.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(wharf_sys::heap::trim);
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use wharf_spec::reference::Reference;
 use wharf_store::KnownManifest;
 use wharf_store::push::PushPlan;
 
-use super::pull::Sink;
+use super::pull::{Sink, TrimLater};
 use crate::{Engine, Error, Result};
 use layer::Sent;
 use lines::Lines;
@@ -70,6 +70,7 @@ impl Engine {
     pub async fn image_push(&self, request: PushRequest, sink: Sink) -> Result<()> {
         let platform = super::import::platform(&request.platform)?;
         let lines = Lines::new(sink);
+        let _trim = TrimLater;
         let reference = &request.reference;
         let tags = self.tags_to_push(reference, platform.as_ref());
         lines.refers_to(reference).await;
