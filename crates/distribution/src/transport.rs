@@ -102,19 +102,13 @@ fn describe(error: &reqwest::Error, url: &str) -> (String, bool) {
         if text.starts_with("lookup ") {
             return (format!("dial tcp: {text}"), false);
         }
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            if let Some(tls) = io
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            {
-                return tls_text(tls, url);
-            }
-            if let Some(text) = io_text(io, &address) {
-                return (text, false);
-            }
-        }
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        if let Some(tls) = tls_error(error) {
             return tls_text(tls, url);
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && let Some(text) = io_text(io, &address)
+        {
+            return (text, false);
         }
         cause = error.source();
     }
@@ -127,6 +121,15 @@ fn describe(error: &reqwest::Error, url: &str) -> (String, bool) {
         return (text, false);
     }
     (chain(error), false)
+}
+
+/// The error of TLS in an error, however often I/O errors are wrapped around it (their `source` passes over what they hold).
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    tls_error(inner)
 }
 
 fn io_text(error: &std::io::Error, address: &str) -> Option<String> {
@@ -232,4 +235,24 @@ fn retry_after(response: &Response) -> Option<Duration> {
     }
     let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     Some(Duration::try_from(at.duration_since(jiff::Timestamp::now())).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_errors_are_found_and_told_as_go_tells_them() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrapped = std::io::Error::other(std::io::Error::other(tls));
+        let found = tls_error(&wrapped).expect("it is in there");
+        assert_eq!(
+            tls_text(found, "https://r/v2/"),
+            (
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+                    .to_owned(),
+                true
+            )
+        );
+    }
 }
