@@ -30,6 +30,7 @@ mod log_drivers;
 mod logs;
 mod metrics;
 mod network;
+mod networks;
 mod oci_runtime;
 mod ps;
 mod registry;

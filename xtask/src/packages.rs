@@ -21,6 +21,8 @@ pub(crate) const IMAGES: &[Need] = &[
 /// What running the tests takes besides.
 pub(crate) const TESTS: &[Need] = &[
     ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
     ("ps", "procps"),
     ("nsenter", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),

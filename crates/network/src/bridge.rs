@@ -7,7 +7,7 @@ use crate::driver::{Attachment, Interface, LinkPlan, inside, mac_of, new_endpoin
 use crate::error::NetworkError;
 use crate::firewall::{FamilyRules, NetworkRules, PortRule};
 use crate::host;
-use crate::link::{BridgePlan, Port};
+use crate::link::{BridgePlan, Inside, Port};
 use crate::option::{self, BridgeOptions, GatewayMode};
 use crate::ports::{Publishing, Reach};
 use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping};
@@ -58,6 +58,9 @@ impl Bridge {
         let pair = interface.pair.as_ref().ok_or_else(|| {
             NetworkError::Invalid("an attachment to a bridge needs a veth pair".into())
         })?;
+        let rate = |name| option::rate(&request.driver_opts, &record.options, name);
+        let (to_container, from_container) =
+            (rate(option::RATE_INGRESS)?, rate(option::RATE_EGRESS)?);
         let taken = self.addresses.take(record, request)?;
         let mac = match mac_of(request, &taken) {
             Ok(mac) => mac,
@@ -76,10 +79,14 @@ impl Bridge {
             bridge_index: self.index,
             mtu,
             hairpin: false,
+            rate: to_container,
             isolated: !self.options.icc && !host::filters_bridged_packets(),
         };
         Ok(Attachment {
-            inside: inside(&endpoint, request, interface, Some(mac), mtu),
+            inside: Inside {
+                rate: from_container,
+                ..inside(&endpoint, request, interface, Some(mac), mtu)
+            },
             link: LinkPlan::Port(port),
             endpoint,
         })

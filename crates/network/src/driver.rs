@@ -156,6 +156,7 @@ pub(crate) fn inside(
         routes: Vec::new(),
         ipv6: endpoint.address6.is_some() || request.link_local.iter().any(IpAddr::is_ipv6),
         sysctls: sysctls(&request.driver_opts),
+        rate: None,
         interface: interface.name.clone(),
     }
 }

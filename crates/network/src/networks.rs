@@ -427,6 +427,13 @@ impl Networks {
         if network.record.is_predefined() {
             return Err(NetworkError::Predefined(network.record.name.clone()));
         }
+        let copied = |other: &Network| other.record.config_from == network.record.name;
+        if network.record.config_only && self.list.iter().any(copied) {
+            return Err(NetworkError::Forbidden(format!(
+                "configuration network {:?} is in use",
+                network.record.name
+            )));
+        }
         if !network.endpoints.is_empty() {
             let id = |endpoint: &Endpoint| format!("id:\"{}\"", &endpoint.endpoint_id[..12]);
             let endpoints = network

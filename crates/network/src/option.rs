@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::error::NetworkError;
+use crate::link::Rate;
 
 pub(crate) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 pub(crate) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
@@ -23,6 +24,11 @@ pub(crate) const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 pub(crate) const ENDPOINT_INTERFACE: &str = "com.docker.network.endpoint.ifname";
 pub(crate) const ENDPOINT_SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 pub(crate) const ENDPOINT_MAC: &str = "com.docker.network.endpoint.macaddress";
+
+/// Limit of what goes to a container: of an endpoint, or of each endpoint of a network. Beyond Docker.
+pub(crate) const RATE_INGRESS: &str = "wharf.rate.ingress";
+/// Limit of what a container sends.
+pub(crate) const RATE_EGRESS: &str = "wharf.rate.egress";
 
 /// How containers on a bridge and the rest of the world reach each other, per family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,6 +107,18 @@ pub(crate) fn mtu(options: &BTreeMap<String, String>) -> Result<Option<u32>, Net
             &format!("strconv.Atoi: parsing {text:?}: invalid syntax"),
         )),
     }
+}
+
+/// A bandwidth limit: the endpoint's own goes before its network's.
+pub(crate) fn rate(
+    endpoint: &BTreeMap<String, String>,
+    network: &BTreeMap<String, String>,
+    name: &str,
+) -> Result<Option<Rate>, NetworkError> {
+    given(endpoint, name)
+        .or_else(|| given(network, name))
+        .map(Rate::parse)
+        .transpose()
 }
 
 /// Beginning of the names of interfaces inside containers.

@@ -7,7 +7,7 @@ use netlink_packet_route::link::{IpVlanMode, MacVlanMode};
 use crate::addresses::Addresses;
 use crate::driver::{Attachment, Interface, LinkPlan, inside, mac_of, new_endpoint};
 use crate::error::NetworkError;
-use crate::link::{ChildKind, ChildPlan, ParentPlan};
+use crate::link::{ChildKind, ChildPlan, Inside, ParentPlan};
 use crate::name::Mac;
 use crate::option;
 use crate::record::{Endpoint, EndpointRequest, NetworkRecord};
@@ -56,6 +56,15 @@ impl ParentDriver {
         request: &EndpointRequest,
         interface: &Interface,
     ) -> Result<Attachment, NetworkError> {
+        let rate = |name| option::rate(&request.driver_opts, &record.options, name);
+        if rate(option::RATE_INGRESS)?.is_some() {
+            return Err(NetworkError::NotImplemented(format!(
+                "{} on {} networks",
+                option::RATE_INGRESS,
+                record.driver
+            )));
+        }
+        let from_container = rate(option::RATE_EGRESS)?;
         let taken = self.addresses.take(record, request)?;
         let mac = match self.mac(request, &taken) {
             Ok(mac) => mac,
@@ -85,7 +94,10 @@ impl ParentDriver {
             endpoint.device_route = false;
         }
         Ok(Attachment {
-            inside: inside(&endpoint, request, interface, mac, self.mtu),
+            inside: Inside {
+                rate: from_container,
+                ..inside(&endpoint, request, interface, mac, self.mtu)
+            },
             link: LinkPlan::Child(ChildPlan {
                 parent: self.parent.clone(),
                 kind: self.kind,

@@ -53,6 +53,9 @@ pub(crate) fn plan(mut new: NewNetwork, facts: &Facts<'_>) -> Result<NetworkReco
         },
         ..record(new, ipv4, ipv6)
     };
+    for name in [option::RATE_INGRESS, option::RATE_EGRESS] {
+        option::rate(&record.options, &record.options, name)?;
+    }
     settle_parent(&mut record);
     check_interface(&record, facts.existing)?;
     Ok(record)

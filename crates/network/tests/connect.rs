@@ -277,3 +277,48 @@ fn ipvlan_works_or_says_what_the_kernel_lacks() {
         }
     });
 }
+
+#[test]
+fn bandwidth_is_limited_both_ways() {
+    use std::io::{Read, Write};
+    on_a_host(|| {
+        let manager = open();
+        let limited = EndpointRequest {
+            driver_opts: [
+                ("wharf.rate.ingress".to_owned(), "16mbit".to_owned()),
+                ("wharf.rate.egress".to_owned(), "8mbit".to_owned()),
+            ]
+            .into(),
+            ..request("bridge")
+        };
+        let sandbox = manager.attach("c1", &[limited]).expect("attach");
+        let host_end = &sandbox.endpoints[0].host_interface;
+        assert!(run(&format!("tc qdisc show dev {host_end}")).contains("rate 16Mbit"));
+        inside(&sandbox.netns, || {
+            assert!(run("tc qdisc show dev eth0").contains("rate 8Mbit"))
+        });
+        // A megabyte out of the container at 8 Mbit/s takes a second, less the burst.
+        let listener = inside(&sandbox.netns, || {
+            std::net::TcpListener::bind("0.0.0.0:80").expect("listen")
+        });
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let _ = stream.write_all(&vec![7; 1_000_000]);
+        });
+        let began = std::time::Instant::now();
+        let mut stream = std::net::TcpStream::connect("172.17.0.2:80").expect("connect");
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).expect("read");
+        assert_eq!(received.len(), 1_000_000);
+        assert!(
+            began.elapsed() > Duration::from_millis(600),
+            "{:?}",
+            began.elapsed()
+        );
+        let wrong = EndpointRequest {
+            driver_opts: [("wharf.rate.egress".to_owned(), "fast".to_owned())].into(),
+            ..request("bridge")
+        };
+        assert!(manager.attach("c2", &[wrong]).is_err());
+    });
+}

@@ -76,6 +76,7 @@ impl Engine {
         validate::config(&mut config)?;
         capabilities::validate(&host)?;
         network::validate(host.port_bindings.as_ref())?;
+        network::validate_endpoints(networking_config.as_ref())?;
         self.check_runtime(&host.runtime)?;
         super::links::check_mode(&host)?;
         validate::conflicts(&config, &host)?;

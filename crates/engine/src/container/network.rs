@@ -261,6 +261,17 @@ pub fn validate(record_ports: Option<&PortMap>) -> Result<()> {
     Ok(())
 }
 
+/// Refuses endpoint settings that make no sense, at create.
+pub fn validate_endpoints(networking: Option<&NetworkingConfig>) -> Result<()> {
+    let endpoints = networking.and_then(|config| config.endpoints_config.as_ref());
+    for (name, settings) in endpoints.into_iter().flatten() {
+        if let Some(settings) = settings {
+            crate::networks::endpoint_settings::validate(name, settings)?;
+        }
+    }
+    Ok(())
+}
+
 /// The part of inspect about networks.
 pub fn settings(record: &Record, state: &State) -> NetworkSettings {
     let mut settings = NetworkSettings {

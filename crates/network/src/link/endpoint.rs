@@ -10,6 +10,7 @@ use netlink_packet_route::link::{
 };
 
 use super::message::{CREATE, change_link, default_route, device_route, new_address};
+use super::shaping::Rate;
 use crate::error::NetworkError;
 use crate::name::Mac;
 use crate::netlink::{Batch, Connection, NetlinkError};
@@ -29,6 +30,8 @@ pub(crate) struct Port {
     /// Whether the port sees no other port of the bridge that is isolated too (Linux 4.18): containers that must not talk to each
     /// other. Frames between ports never pass the firewall, unless `br_netfilter` makes them.
     pub(crate) isolated: bool,
+    /// Limit of what goes to the container.
+    pub(crate) rate: Option<Rate>,
 }
 
 /// What is set up in the container's namespace.
@@ -48,6 +51,8 @@ pub(crate) struct Inside {
     pub(crate) ipv6: bool,
     /// `net.ipv4.conf.IFNAME.…` and their values.
     pub(crate) sysctls: Vec<(String, String)>,
+    /// Limit of what the container sends. It can't lift it without `CAP_NET_ADMIN`.
+    pub(crate) rate: Option<Rate>,
 }
 
 /// A default route through an interface.
@@ -87,6 +92,9 @@ impl Port {
         if self.isolated {
             let step = format!("isolate interface {}", self.index);
             batch.push_route(step, 0, self.port_message(InfoBridgePort::Isolated(true)));
+        }
+        if let Some(rate) = self.rate {
+            rate.push(&mut batch, self.index);
         }
         batch
     }
@@ -138,6 +146,9 @@ impl Inside {
     }
 
     fn push_addresses(&self, batch: &mut Batch) {
+        if let Some(rate) = self.rate {
+            rate.push(batch, self.index);
+        }
         for address in &self.addresses {
             batch.push_route(
                 format!("add address {address}"),
@@ -187,6 +198,7 @@ mod tests {
             routes: vec![DefaultRoute::By("172.17.0.1".parse().unwrap())],
             ipv6: false,
             sysctls: Vec::new(),
+            rate: None,
         };
         let mut batch = Batch::new();
         inside.push_link(&mut batch);
@@ -207,6 +219,7 @@ mod tests {
             mtu: None,
             hairpin,
             isolated,
+            rate: None,
         };
         let connect = "connect interface 7 to bridge 3";
         assert_eq!(steps(&port(false, false).batch()), [connect]);

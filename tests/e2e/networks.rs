@@ -1,0 +1,400 @@
+//! Networks that users make: fields, refusals, connections of running containers, both firewall back ends.
+
+use serde_json::{Value, json};
+use wharf_e2e::Engine;
+use wharf_e2e::images::BUSYBOX;
+
+fn sleeper(engine: &Engine, name: &str, flags: &[&str]) -> String {
+    let flags: Vec<&str> = ["--name", name].iter().chain(flags).copied().collect();
+    engine.run_detached(&flags, &["sleep", "1000"])
+}
+
+fn network(engine: &Engine, name: &str) -> Value {
+    engine
+        .api()
+        .get(&format!("/networks/{name}"))
+        .expect(200)
+        .json()
+}
+
+/// Runs a program in the daemon's namespace.
+fn on_host(engine: &Engine, command: &str) -> String {
+    let output = std::process::Command::new("ip")
+        .args(["netns", "exec", engine.cgroup_parent()])
+        .args(command.split_whitespace())
+        .output()
+        .expect("ip runs");
+    assert!(output.status.success(), "{command}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_running_container_joins_and_leaves() {
+    let engine = Engine::start();
+    engine.docker_ok(&["network", "create", "--subnet", "10.77.0.0/24", "front"]);
+    sleeper(&engine, "c1", &[]);
+    engine.docker_ok(&[
+        "network",
+        "connect",
+        "--ip",
+        "10.77.0.9",
+        "--alias",
+        "web",
+        "front",
+        "c1",
+    ]);
+    let shown = engine.inspect("c1", "{{json .NetworkSettings.Networks.front}}");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(
+        (
+            &shown["IPAddress"],
+            &shown["Gateway"],
+            &shown["IPPrefixLen"]
+        ),
+        (&json!("10.77.0.9"), &json!("10.77.0.1"), &json!(24))
+    );
+    assert_eq!(shown["Aliases"], json!(["web"]));
+    let inside = engine.docker_ok(&["exec", "c1", "ip", "-4", "-o", "addr", "show", "eth1"]);
+    assert!(inside.contains("10.77.0.9/24"), "{inside}");
+    let members = network(&engine, "front")["Containers"].clone();
+    assert_eq!(members.as_object().map(serde_json::Map::len), Some(1));
+    let hosts = engine.docker_ok(&["exec", "c1", "cat", "/etc/hosts"]);
+    assert!(hosts.contains("10.77.0.9\t"), "{hosts}");
+
+    engine.docker_ok(&["network", "disconnect", "bridge", "c1"]);
+    let route = engine.docker_ok(&["exec", "c1", "ip", "route", "show", "default"]);
+    assert!(route.contains("via 10.77.0.1 dev eth1"), "{route}");
+    engine.docker_ok(&["network", "disconnect", "front", "c1"]);
+    assert_eq!(
+        engine
+            .docker_ok(&["exec", "c1", "ls", "/sys/class/net"])
+            .contains("eth"),
+        false
+    );
+    // A restart makes what is remembered: no network at all.
+    engine.docker_ok(&["network", "connect", "front", "c1"]);
+    engine.docker_ok(&["restart", "-t", "0", "c1"]);
+    let again = engine.docker_ok(&["exec", "c1", "ip", "-4", "-o", "addr", "show", "eth0"]);
+    assert!(again.contains("10.77.0."), "{again}");
+    engine.docker_ok(&["rm", "-f", "c1"]);
+    engine.docker_ok(&["network", "rm", "front"]);
+}
+
+#[test]
+fn connections_that_make_no_sense_are_refused() {
+    let engine = Engine::start();
+    engine.docker_ok(&["network", "create", "front"]);
+    sleeper(&engine, "c1", &["--network", "front"]);
+    sleeper(&engine, "h1", &["--network", "host"]);
+    let rows: [(&[&str], &str); 8] = [
+        (
+            &["connect", "front", "c1"],
+            "endpoint with name c1 already exists in network front",
+        ),
+        (
+            &["connect", "none", "c1"],
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ),
+        (
+            &["connect", "host", "c1"],
+            "cannot connect container to host network - container must be created in host network mode",
+        ),
+        (
+            &["connect", "front", "h1"],
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ),
+        (&["connect", "nope", "c1"], "network nope not found"),
+        (&["connect", "front", "nope"], "No such container: nope"),
+        (
+            &["disconnect", "bridge", "c1"],
+            "is not connected to network bridge",
+        ),
+        (
+            &["rm", "front"],
+            "error while removing network: network front has active endpoints (name:\"c1\" id:\"",
+        ),
+    ];
+    for (args, message) in rows {
+        let args: Vec<&str> = ["network"].iter().chain(args).copied().collect();
+        let refused = engine.docker_fails(&args, 1);
+        assert!(refused.contains(message), "{args:?}: {refused}");
+    }
+}
+
+#[test]
+fn creation_takes_every_field_and_shows_it() {
+    let engine = Engine::empty();
+    let body = json!({
+        "Name": "full", "Driver": "bridge", "EnableIPv6": true, "Attachable": true,
+        "IPAM": {"Driver": "default", "Options": {"foo": "bar"}, "Config": [
+            {"Subnet": "10.70.0.0/16", "IPRange": "10.70.5.0/24", "Gateway": "10.70.0.254",
+             "AuxiliaryAddresses": {"printer": "10.70.5.1"}},
+            {"Subnet": "fd00:70::/64"}
+        ]},
+        "Options": {"com.docker.network.bridge.name": "full0", "com.docker.network.driver.mtu": "1400"},
+        "Labels": {"tier": "front"}
+    });
+    engine.api().post("/networks/create", &body).expect(201);
+    let shown = network(&engine, "full");
+    assert_eq!(shown["IPAM"]["Config"][0], body["IPAM"]["Config"][0]);
+    assert_eq!(
+        shown["IPAM"]["Config"][1],
+        json!({"Subnet": "fd00:70::/64", "Gateway": "fd00:70::1"})
+    );
+    for field in ["EnableIPv6", "Attachable", "Options", "Labels"] {
+        assert_eq!(shown[field], body[field], "{field}");
+    }
+    let link = on_host(&engine, "ip addr show full0");
+    for wanted in ["mtu 1400", "10.70.0.254/16", "fd00:70::1/64", "fe80::1/64"] {
+        assert!(link.contains(wanted), "{wanted}: {link}");
+    }
+    engine.docker_ok(&["network", "rm", "full"]);
+    assert!(!on_host(&engine, "ip -br link").contains("full0"));
+}
+
+#[test]
+fn bad_networks_are_refused_with_dockers_status_and_words() {
+    let engine = Engine::empty();
+    let config = |config: Value| json!({"Name": "n", "IPAM": {"Config": [config]}});
+    engine
+        .api()
+        .post(
+            "/networks/create",
+            &json!({"Name": "first", "IPAM": {"Config": [{"Subnet": "10.1.0.0/16"}]}}),
+        )
+        .expect(201);
+    let rows = [
+        (
+            json!({"Name": "first"}),
+            409,
+            "network with name first already exists",
+        ),
+        (
+            json!({"Name": "bridge"}),
+            403,
+            "operation is not permitted on predefined bridge network",
+        ),
+        (json!({"Name": ""}), 400, "invalid name: name is empty"),
+        (
+            json!({"Name": "n", "Driver": "odd"}),
+            404,
+            "could not find plugin odd in v1 plugin registry: plugin not found",
+        ),
+        (
+            config(json!({"Subnet": "10.1.2.0/24"})),
+            403,
+            "invalid pool request: Pool overlaps with other one on this address space",
+        ),
+        (
+            config(json!({"Subnet": "10.2.0.1/24"})),
+            400,
+            "invalid network config:\ninvalid subnet 10.2.0.1/24: it should be 10.2.0.0/24",
+        ),
+        (
+            config(json!({"Subnet": "10.2.0.0/24", "Gateway": "10.3.0.1"})),
+            400,
+            "invalid network config:\ninvalid gateway 10.3.0.1: parent subnet 10.2.0.0/24 doesn't contain this address",
+        ),
+        (
+            json!({"Name": "n", "EnableIPv4": false}),
+            400,
+            "IPv4 or IPv6 must be enabled",
+        ),
+        (
+            json!({"Name": "n", "Options": {"com.docker.network.driver.mtu": "-3"}}),
+            400,
+            "invalid MTU number: -3",
+        ),
+        (
+            json!({"Name": "n", "ConfigFrom": {"Network": "nope"}}),
+            404,
+            "configuration network \"nope\" does not exist",
+        ),
+        (
+            json!({"Name": "n", "Driver": "macvlan", "Options": {"parent": "lo"}}),
+            400,
+            "loopback interface is not a valid macvlan parent link",
+        ),
+    ];
+    for (body, status, message) in rows {
+        let answer = engine.api().post("/networks/create", &body).expect(status);
+        assert_eq!(answer.json()["message"], message, "{body}");
+    }
+}
+
+#[test]
+fn a_configuration_network_is_copied_and_cannot_be_joined() {
+    let engine = Engine::start();
+    engine.docker_ok(&[
+        "network",
+        "create",
+        "--config-only",
+        "--subnet",
+        "10.71.0.0/24",
+        "-o",
+        "com.docker.network.driver.mtu=1400",
+        "conf",
+    ]);
+    engine.docker_ok(&["network", "create", "--config-from", "conf", "real"]);
+    let real = network(&engine, "real");
+    assert_eq!(real["IPAM"]["Config"][0]["Subnet"], "10.71.0.0/24");
+    assert_eq!(real["ConfigFrom"]["Network"], "conf");
+    assert_eq!(network(&engine, "conf")["ConfigOnly"], true);
+    let refused = engine.docker_fails(&["run", "--rm", "--network", "conf", BUSYBOX, "true"], 125);
+    assert!(refused.contains("configuration"), "{refused}");
+    let refused = engine.docker_fails(&["network", "rm", "conf"], 1);
+    assert!(
+        refused.contains("configuration network \"conf\" is in use"),
+        "{refused}"
+    );
+    engine.docker_ok(&["network", "rm", "real"]);
+    engine.docker_ok(&["network", "rm", "conf"]);
+}
+
+#[test]
+fn iptables_shows_dockers_chains() {
+    let engine = Engine::options()
+        .flag("--firewall-backend=iptables")
+        .start();
+    engine.load("busybox.tar");
+    sleeper(&engine, "c1", &["-p", "8080:80"]);
+    let nat = on_host(&engine, "iptables -t nat -vnL");
+    assert!(
+        nat.contains("MASQUERADE") && nat.contains("172.17.0.0/16"),
+        "{nat}"
+    );
+    assert!(
+        nat.contains("DNAT") && nat.contains("to:172.17.0.2:80"),
+        "{nat}"
+    );
+    let filter = on_host(&engine, "iptables -S");
+    for chain in [
+        "DOCKER-USER",
+        "DOCKER-FORWARD",
+        "DOCKER-CT",
+        "DOCKER-BRIDGE",
+        "DOCKER-INTERNAL",
+    ] {
+        assert!(
+            filter.contains(&format!("-N {chain}\n")),
+            "{chain}: {filter}"
+        );
+    }
+    assert!(
+        filter.contains(
+            "-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT"
+        ),
+        "{filter}"
+    );
+    engine.docker_ok(&["rm", "-f", "c1"]);
+    assert!(!on_host(&engine, "iptables -t nat -S").contains("DNAT --to-destination"));
+}
+
+#[test]
+fn connections_survive_the_daemon() {
+    let mut engine = Engine::start();
+    engine.docker_ok(&["network", "create", "--subnet", "10.77.0.0/24", "front"]);
+    sleeper(&engine, "c1", &["-p", "8080:80"]);
+    engine.docker_ok(&["network", "connect", "--gw-priority", "1", "front", "c1"]);
+    let before = engine.inspect("c1", "{{json .NetworkSettings.Networks}}");
+    let ports = engine.inspect("c1", "{{json .NetworkSettings.Ports}}");
+    engine.kill_daemon();
+    engine.start_daemon();
+    assert_eq!(
+        engine.inspect("c1", "{{json .NetworkSettings.Networks}}"),
+        before
+    );
+    assert_eq!(
+        engine.inspect("c1", "{{json .NetworkSettings.Ports}}"),
+        ports
+    );
+    // Addresses and ports in use stay so, and are free again afterwards.
+    let refused = engine.docker_fails(
+        &[
+            "run",
+            "--rm",
+            "--network",
+            "front",
+            "--ip",
+            "10.77.0.2",
+            BUSYBOX,
+            "true",
+        ],
+        125,
+    );
+    assert!(refused.contains("Address already in use"), "{refused}");
+    engine.docker_ok(&["network", "disconnect", "front", "c1"]);
+    engine.docker_ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "front",
+        "--ip",
+        "10.77.0.2",
+        BUSYBOX,
+        "true",
+    ]);
+    engine.docker_ok(&["rm", "-f", "c1"]);
+    engine.docker_ok(&["run", "--rm", "-p", "8080:80", BUSYBOX, "true"]);
+}
+
+#[test]
+fn a_container_on_two_stacks_has_both_addresses() {
+    let engine = Engine::options()
+        .flag("--ipv6")
+        .flag("--fixed-cidr-v6=fd00:99::/64")
+        .start();
+    engine.load("busybox.tar");
+    sleeper(&engine, "c1", &[]);
+    let shown = engine.inspect("c1", "{{json .NetworkSettings.Networks.bridge}}");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["GlobalIPv6Address"], "fd00:99::2");
+    assert_eq!(shown["IPv6Gateway"], "fd00:99::1");
+    let out = engine.docker_ok(&["exec", "c1", "ping", "-6", "-c1", "-W5", "fd00:99::1"]);
+    assert!(out.contains("1 packets received"), "{out}");
+    engine.docker_ok(&[
+        "network",
+        "create",
+        "--ipv6",
+        "--ipv4=false",
+        "--subnet",
+        "fd00:98::/64",
+        "six",
+    ]);
+    let six = engine.docker_ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "six",
+        "--ip6",
+        "fd00:98::7",
+        BUSYBOX,
+        "ip",
+        "-o",
+        "addr",
+        "show",
+        "eth0",
+    ]);
+    assert!(
+        six.contains("fd00:98::7/64") && !six.contains("inet 1"),
+        "{six}"
+    );
+}
+
+#[test]
+fn sysctls_of_the_network_are_the_containers_own() {
+    let engine = Engine::start();
+    let out = engine.docker_ok(&[
+        "run",
+        "--rm",
+        "--sysctl",
+        "net.ipv4.ip_unprivileged_port_start=7",
+        "--mac-address",
+        "02:42:aa:bb:cc:dd",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /sys/class/net/eth0/address",
+    ]);
+    assert_eq!(out, "7\n02:42:aa:bb:cc:dd");
+}
