@@ -119,6 +119,8 @@ fn connections_that_make_no_sense_are_refused() {
         let refused = engine.docker_fails(&args, 1);
         assert!(refused.contains(message), "{args:?}: {refused}");
     }
+    engine.docker_ok(&["rm", "-f", "c1", "h1"]);
+    engine.docker_ok(&["network", "rm", "front"]);
 }
 
 #[test]
@@ -220,6 +222,7 @@ fn bad_networks_are_refused_with_dockers_status_and_words() {
         let answer = engine.api().post("/networks/create", &body).expect(status);
         assert_eq!(answer.json()["message"], message, "{body}");
     }
+    engine.docker_ok(&["network", "rm", "first"]);
 }
 
 #[test]
@@ -336,6 +339,7 @@ fn connections_survive_the_daemon() {
     ]);
     engine.docker_ok(&["rm", "-f", "c1"]);
     engine.docker_ok(&["run", "--rm", "-p", "8080:80", BUSYBOX, "true"]);
+    engine.docker_ok(&["network", "rm", "front"]);
 }
 
 #[test]
@@ -379,6 +383,8 @@ fn a_container_on_two_stacks_has_both_addresses() {
         six.contains("fd00:98::7/64") && !six.contains("inet 1"),
         "{six}"
     );
+    engine.docker_ok(&["rm", "-f", "c1"]);
+    engine.docker_ok(&["network", "rm", "six"]);
 }
 
 #[test]

@@ -116,6 +116,9 @@ pub(crate) trait Firewall: fmt::Debug + Send {
         Ok(())
     }
 
+    /// As `info` shows it.
+    fn name(&self) -> &'static str;
+
     /// Netlink port number that its changes come from, where it is one.
     fn sender(&self) -> Option<u32> {
         None

@@ -165,6 +165,13 @@ impl NetworkManager {
         netd.forget(&gone);
     }
 
+    /// How the firewall is spoken to; none where it is left alone.
+    pub fn firewall_name(&self) -> Option<&'static str> {
+        self.firewall
+            .as_ref()
+            .map(|firewall| firewall.lock().name())
+    }
+
     /// All networks, predefined first. After [`NetworkManager::open`] the caller stores those it did not know.
     pub fn networks(&self) -> Vec<NetworkRecord> {
         self.networks.lock().records().cloned().collect()

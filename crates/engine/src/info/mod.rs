@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use wharf_api::system::{
-    AddressPool, Commit, Component, DiscoveredDevice, Info, PlatformName, Plugins, Runtime, Version,
+    AddressPool, Commit, Component, DiscoveredDevice, FirewallBackend, Info, PlatformName, Plugins,
+    Runtime, Version,
 };
 use wharf_api::version;
 
@@ -90,6 +91,10 @@ impl Engine {
         info.cpu_set = can.cpuset;
         info.pids_limit = can.pids;
         info.oom_kill_disable = can.oom_kill_disable;
+        info.firewall_backend = self.network.firewall_name().map(|name| FirewallBackend {
+            driver: name.to_owned(),
+            info: Vec::new(),
+        });
         info.ipv4_forwarding = is_on("/proc/sys/net/ipv4/ip_forward");
         info.warnings = Some(warnings(info));
         info.bridge_nf_iptables = Some(is_on("/proc/sys/net/bridge/bridge-nf-call-iptables"));
@@ -204,7 +209,7 @@ fn plugins() -> Plugins {
     let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     Plugins {
         volume: list(&["local"]),
-        network: list(&["bridge", "host", "null"]),
+        network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: None,
         log: list(&log_driver::NAMES),
     }

@@ -72,6 +72,10 @@ impl Firewall for Iptables {
         Ok(())
     }
 
+    fn name(&self) -> &'static str {
+        "iptables"
+    }
+
     fn tables(&self) -> &'static [&'static str] {
         &["filter", "nat", "raw"]
     }

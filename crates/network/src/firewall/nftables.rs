@@ -129,6 +129,10 @@ impl Firewall for Nftables {
         own && (!Nftables::has_iptables_chain("FORWARD") || super::iptables::allows_forwarding())
     }
 
+    fn name(&self) -> &'static str {
+        "nftables"
+    }
+
     fn sender(&self) -> Option<u32> {
         self.connection.port()
     }
