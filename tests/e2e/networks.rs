@@ -136,7 +136,8 @@ fn creation_takes_every_field_and_shows_it() {
         "Options": {"com.docker.network.bridge.name": "full0", "com.docker.network.driver.mtu": "1400"},
         "Labels": {"tier": "front"}
     });
-    engine.api().post("/networks/create", &body).expect(201);
+    let created = engine.api().post("/networks/create", &body).expect(201);
+    assert_eq!(created.json()["Warning"], "");
     let shown = network(&engine, "full");
     assert_eq!(shown["IPAM"]["Config"][0], body["IPAM"]["Config"][0]);
     assert_eq!(
@@ -158,13 +159,7 @@ fn creation_takes_every_field_and_shows_it() {
 fn bad_networks_are_refused_with_dockers_status_and_words() {
     let engine = Engine::empty();
     let config = |config: Value| json!({"Name": "n", "IPAM": {"Config": [config]}});
-    engine
-        .api()
-        .post(
-            "/networks/create",
-            &json!({"Name": "first", "IPAM": {"Config": [{"Subnet": "10.1.0.0/16"}]}}),
-        )
-        .expect(201);
+    engine.docker_ok(&["network", "create", "--subnet", "10.1.0.0/16", "first"]);
     let rows = [
         (
             json!({"Name": "first"}),
