@@ -7,7 +7,7 @@ mod message;
 mod pair;
 mod shaping;
 
-pub(crate) use bridge::{BridgePlan, BridgeState, delete_link, read_bridge};
+pub(crate) use bridge::{BridgePlan, BridgeState, delete_link, delete_link_soon, read_bridge};
 pub(crate) use child::{ChildKind, ChildPlan, ParentPlan, is_made_kind};
 pub(crate) use endpoint::{DefaultRoute, Inside, Port};
 pub(crate) use message::{change_link, link_by_name, link_names, routes};

@@ -11,7 +11,7 @@ use crate::driver::Driver;
 use crate::error::{NetworkError, Step};
 use crate::firewall::{self, Change, Families, Firewall, Watch};
 use crate::ipam::SubnetSource;
-use crate::link::{ParentPlan, delete_link, is_made_kind, link_by_name, routes};
+use crate::link::{ParentPlan, delete_link, delete_link_soon, is_made_kind, link_by_name, routes};
 use crate::namespace::NamespacePool;
 use crate::netd::client::{self, Netd};
 use crate::netd::protocol::Resolving;
@@ -276,8 +276,7 @@ impl NetworkManager {
 
     fn remove_bridge(&self, bridge: &Bridge) -> Result<(), NetworkError> {
         self.apply(&[Change::RemoveNetwork(bridge.rules.clone())])?;
-        let mut host = self.host.lock();
-        Ok(delete_link(&mut host, &bridge.plan.name, bridge.index)?)
+        delete_link_soon(&bridge.plan.name, bridge.index)
     }
 
     /// A parent that was made for its networks goes with the last of them.

@@ -1,6 +1,9 @@
 //! A bridge interface: what is there, what is wanted, and the difference.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -9,6 +12,7 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, L
 use super::message::{
     CREATE, addresses, change_link, delete_address, link_by_name, new_address, set_up,
 };
+use crate::error::{NetworkError, Step};
 use crate::host;
 use crate::name::Mac;
 use crate::netlink::{Batch, Connection, NetlinkError};
@@ -190,6 +194,34 @@ impl BridgePlan {
             reason: None,
             source,
         }
+    }
+}
+
+/// How long to wait for the kernel to say that an interface is gone. It disappears at once; what takes tens of milliseconds is to
+/// wait until no processor looks at it any more.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// Removes the interface `index` on a thread of its own, and comes back when it is gone or soon after. The calling thread must be
+/// in the interface's namespace.
+pub(crate) fn delete_link_soon(name: &str, index: u32) -> Result<(), NetworkError> {
+    let mut connection = Connection::open_route().step(|| "open a netlink socket".into())?;
+    let (sender, receiver) = mpsc::channel();
+    let own_name = name.to_owned();
+    thread::Builder::new()
+        .name("delete-link".into())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            let deleted = delete_link(&mut connection, &own_name, index);
+            if let Err(error) = &deleted {
+                tracing::warn!(%error, "interface of a removed network stays");
+            }
+            // Nobody listens any more when it took long.
+            let _ = sender.send(deleted);
+        })
+        .step(|| "start the thread delete-link".into())?;
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(deleted) => Ok(deleted?),
+        Err(_) => Ok(()),
     }
 }
 
