@@ -53,6 +53,9 @@ impl Store {
         if let Err(source) = self.driver.create_container(new) {
             let path = self.driver.layer_dir(&layer.cache);
             self.remove_rw(container_id)?;
+            if source.kind() == std::io::ErrorKind::Unsupported {
+                return Err(StoreError::Invalid(source.to_string()));
+            }
             return Err(StoreError::Io {
                 what: "create",
                 path,

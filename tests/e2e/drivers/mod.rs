@@ -97,8 +97,10 @@ fn changes_are_told(engine: &Engine) {
         .lines()
         .map(str::to_owned)
         .collect();
+    // Docker tells of a directory above a changed file only with drivers that compare whole trees.
+    lines.retain(|line| line != "C /d");
     lines.sort();
-    assert_eq!(lines, ["A /fresh", "C /d", "C /d/keep", "C /o", "D /o/new"]);
+    assert_eq!(lines, ["A /fresh", "C /d/keep", "C /o", "D /o/new"]);
     let size = engine.docker_ok(&["inspect", "-s", "-f", "{{.SizeRw}}", "one"]);
     assert_eq!(size, "5");
 }

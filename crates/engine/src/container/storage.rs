@@ -10,7 +10,7 @@ pub fn size_limit(host: &HostConfig) -> Result<Option<u64>> {
     let mut limit = None;
     for (key, value) in &host.storage_opt {
         if !key.eq_ignore_ascii_case("size") {
-            return Err(Error::invalid(format!("unknown option {key}")));
+            return Err(Error::invalid(format!("Unknown option {key}")));
         }
         let bytes = ram_in_bytes(value).and_then(|bytes| u64::try_from(bytes).ok());
         let bytes = bytes.filter(|bytes| *bytes > 0).ok_or_else(|| {

@@ -100,7 +100,6 @@ pub fn host_config(host: &mut HostConfig, can: &Abilities) -> Result<Vec<String>
     }
     modes(host)?;
     warnings.extend(security(host, can)?);
-    storage_options(host)?;
     if host.network_mode == "host"
         && host
             .port_bindings
@@ -255,17 +254,6 @@ pub fn parse_bool(text: &str) -> Option<bool> {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
         _ => None,
-    }
-}
-
-/// No layer can have a size limit here: that takes project quotas (moby `overlay2`).
-fn storage_options(host: &HostConfig) -> Result<()> {
-    match host.storage_opt.keys().next() {
-        None => Ok(()),
-        Some(key) if key.eq_ignore_ascii_case("size") => Err(Error::invalid(
-            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-        )),
-        Some(key) => Err(Error::invalid(format!("Unknown option {key}"))),
     }
 }
 
