@@ -335,6 +335,29 @@ fn priorities_are_set() {
     assert_eq!(personality, "00000008");
 }
 
+/// A user who is not root, with nothing but their own id.
+#[test]
+fn rootless() {
+    let mut bundle = Bundle::new(&["sh", "-c", "id -u; cat /proc/self/uid_map; cat"]);
+    bundle.make_rootless(65534);
+    let create = bundle.dir().to_string_lossy().into_owned();
+    let output = bundle
+        .command(&["run", "--bundle", &create, &bundle.id])
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "65534", "1"], "{text}");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.create();
+    bundle.ok(&["start"], &[]);
+    assert_eq!(bundle.ok(&["exec"], &["id", "-u"]), "0\n");
+    bundle.ok(&["kill"], &["KILL"]);
+    bundle.wait_for("stopped");
+    bundle.ok(&["delete"], &[]);
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     for (part, value, word) in [

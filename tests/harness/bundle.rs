@@ -31,6 +31,8 @@ pub struct Bundle {
     pub id: String,
     /// What `config.json` will hold.
     pub config: Value,
+    /// Who runs the runtime, if not root.
+    user: Option<u32>,
 }
 
 impl Bundle {
@@ -57,6 +59,7 @@ impl Bundle {
             dir,
             id,
             config: Value::Null,
+            user: None,
         };
         let made = bundle.runtime(&["spec", "--bundle"], true);
         assert!(made.status.success(), "{made:?}");
@@ -65,6 +68,40 @@ impl Bundle {
         bundle.config["process"]["terminal"] = false.into();
         bundle.config["process"]["args"] = json!(args);
         bundle
+    }
+
+    /// From now on a user runs the runtime, who owns the bundle, and has a configuration for that.
+    ///
+    /// # Panics
+    /// When files cannot be given to the user.
+    pub fn make_rootless(&mut self, id: u32) {
+        // The build's directory may be closed to others.
+        fs::remove_file(self.program()).expect("unlink");
+        fs::copy(wharf_program(), self.program()).expect("copy the runtime");
+        fs::remove_file(self.dir.join("config.json")).expect("unlink");
+        let (args, mut command) = (
+            self.config["process"]["args"].take(),
+            Command::new("setpriv"),
+        );
+        let given = Command::new("chown")
+            .arg("-hR")
+            .arg(format!("{id}:{id}"))
+            .arg(&self.dir)
+            .status();
+        assert!(given.expect("chown runs").success());
+        command
+            .arg(format!("--reuid={id}"))
+            .arg(format!("--regid={id}"))
+            .arg("--clear-groups")
+            .arg(self.program())
+            .args(["spec", "--rootless", "--bundle"])
+            .arg(&self.dir);
+        assert!(command.status().expect("setpriv runs").success());
+        let text = fs::read(self.dir.join("config.json")).expect("config.json");
+        self.config = serde_json::from_slice(&text).expect("JSON");
+        self.config["process"]["terminal"] = false.into();
+        self.config["process"]["args"] = args;
+        self.user = Some(id);
     }
 
     /// The bundle.
@@ -94,7 +131,18 @@ impl Bundle {
         if !self.config.is_null() {
             fs::write(self.dir.join("config.json"), self.config.to_string()).expect("write");
         }
-        let mut command = Command::new(self.program());
+        let mut command = match self.user {
+            None => Command::new(self.program()),
+            Some(id) => {
+                let mut command = Command::new("setpriv");
+                command
+                    .arg(format!("--reuid={id}"))
+                    .arg(format!("--regid={id}"))
+                    .arg("--clear-groups")
+                    .arg(self.program());
+                command
+            }
+        };
         command
             .arg("--root")
             .arg(self.dir.join("state"))

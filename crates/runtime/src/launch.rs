@@ -40,6 +40,7 @@ mod waiting;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
@@ -237,7 +238,7 @@ fn start_init(
                 .and_then(|()| userns::prepare(plan, child.pid))
                 .and_then(|trees| child.go_on(&trees));
             match told {
-                Ok(()) => child.wait_for_exec(&plan.cgroup.path, &plan.hooks),
+                Ok(()) => child.wait_for_exec(&plan.cgroup.path, &plan.hooks, None),
                 Err(error) => Err(child.end(error)),
             }
         }
@@ -284,7 +285,12 @@ fn open_group(dir: &Path) -> Result<OwnedFd, LaunchError> {
     cgroup::open_dir(dir).step_with(|| format!("open cgroup {}", dir.display()))
 }
 
-/// Starts a further process in the container whose init is `init`. Blocking; single-threaded callers only.
+/// How long a further process may take to its `execve`. Its launcher has a whole container to look after, and the container may be
+/// frozen, or its file system not answer.
+const EXEC_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Starts a further process in the container whose init is `init`. Blocking, for [`EXEC_DEADLINE`] at most; single-threaded callers
+/// only.
 pub fn launch_exec(
     plan: &ExecPlan,
     init: &OwnedFd,
@@ -295,11 +301,22 @@ pub fn launch_exec(
     }
     let group = match &plan.cgroup {
         CgroupPath::V1(_) => None,
+        CgroupPath::V2(dir) if plan.cgroup_optional => open_group(dir).ok(),
         CgroupPath::V2(dir) => Some(open_group(dir)?),
     };
-    let detour = Detour::to_pid_namespace_of(init)?;
+    let deadline = Instant::now() + EXEC_DEADLINE;
+    let rootless = plan.user_namespace && !rustix::process::geteuid().is_root();
+    let detour = match rootless {
+        true => Detour::default(),
+        false => Detour::to_pid_namespace_of(init)?,
+    };
     let (parent, child) = report::pair().step("create socket pair")?;
-    let forked = match fork_with(0, group.as_ref().map(AsFd::as_fd)) {
+    let group_fd = group.as_ref().map(AsFd::as_fd);
+    let forked = match rootless {
+        true => userns::fork_beside(init, group_fd),
+        false => fork_with(0, group_fd),
+    };
+    let forked = match forked {
         // The container has made groups of its own, as a service manager does: then none but leaves hold processes,
         // and the one of its init is as good as any.
         Err(e) if group.is_some() && e.raw_os_error() == Some(libc::EBUSY) => {
@@ -314,12 +331,15 @@ pub fn launch_exec(
     match forked {
         Ok(Forked::Child) => {
             drop(parent);
-            exec::run(plan, init.as_fd(), stdio, child)
+            exec::run(plan, init.as_fd(), stdio, child, rootless)
         }
         forked => {
             drop((child, stdio));
-            StartedChild::new(forked, detour, parent)?
-                .wait_for_exec(&plan.cgroup, &Hooks::default())
+            StartedChild::new(forked, detour, parent)?.wait_for_exec(
+                &plan.cgroup,
+                &Hooks::default(),
+                Some(deadline),
+            )
         }
     }
 }
@@ -357,11 +377,21 @@ impl StartedChild {
     }
 
     /// Listens until it has become the user's program (or waits for its start), or has given up and been reaped.
-    fn wait_for_exec(self, group: &CgroupPath, hooks: &Hooks) -> Result<Launched, LaunchError> {
+    fn wait_for_exec(
+        self,
+        group: &CgroupPath,
+        hooks: &Hooks,
+        deadline: Option<Instant>,
+    ) -> Result<Launched, LaunchError> {
         let mut heard = Heard::default();
         loop {
-            let event = match self.report.next() {
+            let next = match deadline {
+                Some(deadline) => self.report.next_before(deadline),
+                None => self.report.next(),
+            };
+            let event = match next {
                 Ok(event) => event,
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(self.give_up()),
                 Err(e) => {
                     let text = format!("wait for the container process: {}", errno_text(&e));
                     return Err(self.end(LaunchError::setup(text)));
@@ -376,6 +406,15 @@ impl StartedChild {
                 return self.conclude(outcome, group);
             }
         }
+    }
+
+    /// It may hang in the kernel (a file system that does not answer), so its end is not waited for: whoever reaps our children will.
+    fn give_up(self) -> LaunchError {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        let seconds = EXEC_DEADLINE.as_secs();
+        LaunchError::setup(format!(
+            "the process did not start within {seconds} seconds"
+        ))
     }
 
     fn run_hooks(&self, hooks: &Hooks) -> Result<(), LaunchError> {

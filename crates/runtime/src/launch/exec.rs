@@ -18,8 +18,9 @@ pub(super) fn run(
     init: BorrowedFd<'_>,
     stdio: LaunchStdio,
     reporter: Reporter,
+    is_user_entered: bool,
 ) -> ! {
-    let settled = set_up(plan, init, stdio, &reporter)
+    let settled = set_up(plan, init, stdio, &reporter, is_user_entered)
         .and_then(|streams| program::settle(&plan.process, streams, &reporter, None));
     match settled {
         Ok(identity) => program::run(&plan.process, &identity, reporter, None),
@@ -32,6 +33,7 @@ fn set_up(
     init: BorrowedFd<'_>,
     stdio: LaunchStdio,
     reporter: &Reporter,
+    is_user_entered: bool,
 ) -> Result<Streams, LaunchError> {
     program::isolate(&plan.process)?;
     program::run_on(&plan.process.scheduling.cpus.initial)?;
@@ -41,7 +43,10 @@ fn set_up(
     // One call for all: namespaces that the container shares with us are joined too, which changes nothing. Only one's own
     // user namespace cannot be joined.
     let mut more = ThreadNameSpaceType::empty();
-    more.set(ThreadNameSpaceType::USER, plan.user_namespace);
+    more.set(
+        ThreadNameSpaceType::USER,
+        plan.user_namespace && !is_user_entered,
+    );
     more.set(ThreadNameSpaceType::TIME, plan.time_namespace);
     let all = more
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION

@@ -69,8 +69,11 @@ fn set_up(
     idmaps: &[Option<OwnedFd>],
     reporter: &Reporter,
 ) -> Result<(console::Streams, i32), LaunchError> {
+    let entered = userns::wait_for_ids(plan, reporter)?;
     program::isolate(&plan.process)?;
-    let entered = userns::enter(plan, reporter)?;
+    if entered.is_some() {
+        userns::enter(plan)?;
+    }
     join_namespaces(&plan.namespaces, netns)?;
     program::set_oom_score(plan.process.oom_score_adj)?;
     rustix::process::umask(0.into());

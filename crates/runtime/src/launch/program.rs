@@ -239,7 +239,7 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<(), LaunchErro
     rustix::thread::set_keep_capabilities(true).step("keep capabilities")?;
     let groups: Vec<Gid> = identity.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    rustix::thread::set_thread_groups(&groups).step("setgroups")?;
+    set_groups(&groups).step("setgroups")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).step("setgid")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step("setuid")?;
     rustix::thread::set_keep_capabilities(false).step("keep capabilities")?;
@@ -252,6 +252,18 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<(), LaunchErro
     sys::set_capabilities(caps.effective, caps.permitted | kept, caps.inheritable)
         .step("set capabilities")?;
     raise_ambient(caps).step("set ambient capabilities")
+}
+
+/// In a namespace that a user made for themselves nobody sets groups, and those of before stay (user_namespaces(7)).
+fn set_groups(groups: &[Gid]) -> io::Result<()> {
+    match rustix::thread::set_thread_groups(groups) {
+        Err(Errno::PERM) if are_groups_denied() => Ok(()),
+        set => Ok(set?),
+    }
+}
+
+fn are_groups_denied() -> bool {
+    fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 /// A filter without `no_new_privs` is a privilege.

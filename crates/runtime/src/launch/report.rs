@@ -14,7 +14,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -142,6 +144,21 @@ impl Listener {
                 Message::Failed(error) => Event::Failed(error),
             },
         )
+    }
+
+    /// The same, but not past a moment.
+    pub(super) fn next_before(&self, deadline: Instant) -> io::Result<Event> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut fds, Some(&timeout)) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) => return self.next(),
+            }
+        }
     }
 
     /// Blocks until the child's end is closed.
@@ -326,6 +343,19 @@ mod tests {
         let (listener, reporter) = pair().expect("socket pair");
         drop(listener);
         assert!(reporter.wait_to_go_on().is_err());
+    }
+
+    #[test]
+    fn a_silent_child_is_not_waited_for_for_ever() {
+        let (listener, reporter) = pair().expect("socket pair");
+        let error = listener.next_before(Instant::now()).expect_err("silence");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        reporter.send_executing().expect("sent");
+        let soon = Instant::now() + std::time::Duration::from_secs(10);
+        assert!(matches!(
+            listener.next_before(soon).expect("readable"),
+            Event::Executing
+        ));
     }
 
     #[test]

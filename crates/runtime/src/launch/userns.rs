@@ -30,8 +30,11 @@ pub(super) struct Entered {
     pub(super) trees: Vec<OwnedFd>,
 }
 
-/// In init: waits until its ids mean something, and becomes the namespace's root. `None` without a user namespace.
-pub(super) fn enter(
+/// In init, first of all: waits until its ids mean something. `None` without a user namespace.
+///
+/// A launching process that is nobody may give them only while this one can be dumped, as it was born. It is in a user namespace
+/// that no process of a container has power over.
+pub(super) fn wait_for_ids(
     plan: &ContainerPlan,
     reporter: &Reporter,
 ) -> Result<Option<Entered>, LaunchError> {
@@ -41,12 +44,17 @@ pub(super) fn enter(
     let (pid, trees) = reporter
         .wait_to_go_on()
         .step("wait for the user namespace's ids")?;
+    Ok(Some(Entered { pid, trees }))
+}
+
+/// Becomes the namespace's root.
+pub(super) fn enter(plan: &ContainerPlan) -> Result<(), LaunchError> {
     program::become_root()?;
     match &plan.namespaces.time {
         NamespaceSource::New => detour::new_time_namespace(&plan.time_offsets)?,
         source => detour::join_path(source, LinkNameSpaceType::Time)?,
     }
-    Ok(Some(Entered { pid, trees }))
+    Ok(())
 }
 
 /// In the launching process: gives the ids their meaning and prepares what init cannot. The descriptors are init's.
@@ -150,23 +158,44 @@ fn reap(pid: i32) {
     }
 }
 
-/// Forks into new namespaces of an existing user namespace: a process between enters that, and makes its sibling.
+/// Forks into new namespaces of an existing user namespace.
 pub(super) fn fork_inside(
     path: &Path,
     flags: u64,
     group: Option<BorrowedFd<'_>>,
 ) -> io::Result<Forked> {
     let ns = File::open(path)?;
+    let enter = || {
+        let kind = Some(LinkNameSpaceType::User);
+        Ok(rustix::thread::move_into_link_name_space(ns.as_fd(), kind)?)
+    };
+    fork_behind(enter, flags, group)
+}
+
+/// Forks into the user and pid namespaces of a container, for those who may enter the second only from inside the first.
+pub(super) fn fork_beside(init: &OwnedFd, group: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    use rustix::thread::{ThreadNameSpaceType as Kind, move_into_thread_name_spaces};
+    let enter = || {
+        move_into_thread_name_spaces(init.as_fd(), Kind::USER)?;
+        Ok(move_into_thread_name_spaces(
+            init.as_fd(),
+            Kind::PROCESS_ID,
+        )?)
+    };
+    fork_behind(enter, 0, group)
+}
+
+/// A process between enters other namespaces, and makes its sibling there.
+fn fork_behind(
+    enter: impl FnOnce() -> io::Result<()>,
+    flags: u64,
+    group: Option<BorrowedFd<'_>>,
+) -> io::Result<Forked> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     match fork_with(0, None)? {
         Forked::Child => {
             drop(reader);
-            let forked = rustix::thread::move_into_link_name_space(
-                ns.as_fd(),
-                Some(LinkNameSpaceType::User),
-            )
-            .map_err(io::Error::from)
-            .and_then(|()| fork_with(flags | CLONE_PARENT, group));
+            let forked = enter().and_then(|()| fork_with(flags | CLONE_PARENT, group));
             if let Ok(Forked::Child) = forked {
                 return Ok(Forked::Child);
             }
