@@ -358,6 +358,29 @@ fn rootless() {
     bundle.ok(&["delete"], &[]);
 }
 
+/// Mounts of a container in the host's mount namespace go with it.
+#[test]
+fn without_a_mount_namespace() {
+    let mut bundle = Bundle::new(&["sleep", "1000"]);
+    let namespaces = bundle.config["linux"]["namespaces"]
+        .as_array_mut()
+        .expect("a list");
+    namespaces.retain(|ns| ns["type"] != "mount");
+    bundle.create();
+    bundle.ok(&["start"], &[]);
+    let root = bundle.rootfs().to_string_lossy().into_owned();
+    let mounts = || {
+        fs::read_to_string("/proc/self/mounts")
+            .expect("readable")
+            .matches(&root)
+            .count()
+    };
+    assert!(mounts() > 0);
+    assert_eq!(bundle.ok(&["exec"], &["ls", "/"]).lines().count(), 6);
+    bundle.ok(&["delete", "--force"], &[]);
+    assert_eq!(mounts(), 0);
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     for (part, value, word) in [

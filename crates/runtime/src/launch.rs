@@ -305,7 +305,8 @@ pub fn launch_exec(
         CgroupPath::V2(dir) => Some(open_group(dir)?),
     };
     let deadline = Instant::now() + EXEC_DEADLINE;
-    let rootless = plan.user_namespace && !rustix::process::geteuid().is_root();
+    let has_user = plan.namespaces.user != NamespaceSource::Host;
+    let rootless = has_user && !rustix::process::geteuid().is_root();
     let detour = match rootless {
         true => Detour::default(),
         false => Detour::to_pid_namespace_of(init)?,

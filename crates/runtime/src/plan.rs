@@ -109,10 +109,8 @@ pub struct ForeignPlan {
 pub struct ExecPlan {
     /// The control group to join.
     pub cgroup: CgroupPath,
-    /// The container has a user namespace of its own.
-    pub user_namespace: bool,
-    /// And one of the clocks.
-    pub time_namespace: bool,
+    /// The container's. Those of the host are nobody's to join: the process is in them.
+    pub namespaces: Namespaces,
     /// As [`ContainerPlan::cgroup_optional`].
     pub cgroup_optional: bool,
     /// The program.
@@ -582,8 +580,7 @@ pub fn plan_exec(
 ) -> Result<ExecPlan, PlanError> {
     Ok(ExecPlan {
         cgroup: container.cgroup.path.clone(),
-        user_namespace: container.namespaces.user != NamespaceSource::Host,
-        time_namespace: container.namespaces.time != NamespaceSource::Host,
+        namespaces: container.namespaces.clone(),
         cgroup_optional: container.cgroup_optional,
         process: process::plan_exec_process(&container.process, options, host.cap_bounding)?,
         foreign: container.foreign.clone(),
@@ -602,8 +599,7 @@ pub fn plan_exec_oci(
     planned.preserve_fds = preserve_fds;
     Ok(ExecPlan {
         cgroup: container.cgroup.path.clone(),
-        user_namespace: container.namespaces.user != NamespaceSource::Host,
-        time_namespace: container.namespaces.time != NamespaceSource::Host,
+        namespaces: container.namespaces.clone(),
         cgroup_optional: container.cgroup_optional,
         process: planned,
         foreign: None,

@@ -1,8 +1,10 @@
 //! A further process in a running container, from fork to `execve`.
 
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{chroot, fchdir};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::console::Streams;
@@ -10,7 +12,7 @@ use super::init::give_up;
 use super::report::Reporter;
 use super::root::Root;
 use super::{LaunchError, LaunchStdio, Step, console, program};
-use crate::plan::ExecPlan;
+use crate::plan::{ExecPlan, NamespaceSource, Namespaces};
 
 /// Runs in the child, which was born in the container's pid namespace; never returns.
 pub(super) fn run(
@@ -40,22 +42,23 @@ fn set_up(
     super::join_group(&plan.cgroup, plan.cgroup_optional)?;
     program::run_on(&plan.process.scheduling.cpus.last)?;
     program::set_oom_score(plan.process.oom_score_adj)?;
-    // One call for all: namespaces that the container shares with us are joined too, which changes nothing. Only one's own
-    // user namespace cannot be joined.
-    let mut more = ThreadNameSpaceType::empty();
-    more.set(
-        ThreadNameSpaceType::USER,
-        plan.user_namespace && !is_user_entered,
-    );
-    more.set(ThreadNameSpaceType::TIME, plan.time_namespace);
-    let all = more
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::CONTROL_GROUP
-        | ThreadNameSpaceType::MOUNT;
-    move_into_thread_name_spaces(init, all).step("failed to join the container's namespaces")?;
-    if plan.user_namespace {
+    let other_root = match plan.namespaces.mount {
+        NamespaceSource::New => None,
+        // The namespace's root is somebody else's.
+        _ => Some(open_root_of(init).step("open container root")?),
+    };
+    let has_user = plan.namespaces.user != NamespaceSource::Host;
+    let mut own = own_namespaces(&plan.namespaces);
+    own.set(ThreadNameSpaceType::USER, has_user && !is_user_entered);
+    if !own.is_empty() {
+        move_into_thread_name_spaces(init, own)
+            .step("failed to join the container's namespaces")?;
+    }
+    if let Some(root) = other_root {
+        fchdir(&root).step("enter container root")?;
+        chroot(".").step("chroot")?;
+    }
+    if has_user {
         program::become_root()?;
     }
     let root = rustix::fs::openat(
@@ -69,4 +72,33 @@ fn set_up(
         stdio,
         reporter,
     )
+}
+
+/// Through the host's `/proc`: only there is the number in `fdinfo` that of the process.
+fn open_root_of(init: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", init.as_raw_fd()))?;
+    let pid = info.lines().find_map(|l| l.strip_prefix("Pid:"));
+    let root = format!(
+        "/proc/{}/root",
+        pid.ok_or(io::ErrorKind::InvalidData)?.trim()
+    );
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(root, flags, Mode::empty())?)
+}
+
+/// All but the pid namespace, which was entered by being born.
+fn own_namespaces(ns: &Namespaces) -> ThreadNameSpaceType {
+    use ThreadNameSpaceType as Kind;
+    let kinds = [
+        (&ns.ipc, Kind::INTER_PROCESS_COMMUNICATION),
+        (&ns.uts, Kind::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        (&ns.net, Kind::NETWORK),
+        (&ns.cgroup, Kind::CONTROL_GROUP),
+        (&ns.mount, Kind::MOUNT),
+        (&ns.time, Kind::TIME),
+    ];
+    kinds
+        .into_iter()
+        .filter(|(source, _)| **source != NamespaceSource::Host)
+        .fold(Kind::empty(), |all, (_, kind)| all | kind)
 }

@@ -144,8 +144,7 @@ pub fn exec(id: &str, script: &str) -> ExecRequest {
         plan: ExecPlan {
             foreign: None,
             cgroup: nowhere(),
-            user_namespace: false,
-            time_namespace: false,
+            namespaces: plan(&[]).namespaces,
             cgroup_optional: false,
             process: process(&["/bin/busybox", "sh", "-c", script]),
         },
