@@ -7,6 +7,7 @@
 mod attach;
 mod attacks;
 mod bad_input;
+mod build;
 mod confinement;
 mod debian;
 mod dns;

@@ -4,7 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod copy;
 pub mod dockerfile;
+pub mod files;
+pub mod graph;
 pub mod ignore;
+pub mod image;
 pub mod lint;
+pub mod outline;
 pub mod path;
+pub mod settings;
+pub mod solve;

@@ -14,6 +14,7 @@ pub mod blob;
 mod challenge;
 pub mod config;
 mod dns;
+pub mod download;
 mod endpoint;
 pub mod error;
 pub mod login;

@@ -12,6 +12,7 @@
 mod open;
 
 pub mod apparmor;
+pub mod build;
 pub mod cdi;
 pub mod clock;
 pub mod config;
@@ -81,6 +82,7 @@ pub struct Engine {
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
     pub(crate) volumes: Arc<Volumes>,
+    pub(crate) builds: build::Builds,
     /// What a reload changes.
     live: RwLock<Arc<LiveConfig>>,
     /// Containers are being stopped because the daemon is; policies and records of what users wanted stay out of it.

@@ -71,6 +71,7 @@ impl Engine {
             containers: Registry::default(),
             execs: Execs::default(),
             volumes: Arc::new(volumes),
+            builds: crate::build::Builds::default(),
             shutting_down: AtomicBool::new(false),
             live: RwLock::new(Arc::new(config.live.clone())),
             this: this.clone(),
@@ -78,6 +79,7 @@ impl Engine {
         });
         engine.restore(rows).await?;
         images::collect::start(Arc::downgrade(&engine));
+        engine.clear_builds();
         Ok(engine)
     }
 }

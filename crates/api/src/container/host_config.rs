@@ -125,6 +125,9 @@ pub struct WharfOptions {
     /// Most bytes of huge pages by their size as the kernel writes it (`2MB`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hugepage_limits: BTreeMap<String, u64>,
+    /// It belongs to a step of a build: the engine removes it when it finds it without one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub build_step: bool,
 }
 
 /// Log driver and its options.

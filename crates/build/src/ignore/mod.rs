@@ -4,7 +4,7 @@
 
 mod pattern;
 
-use pattern::Pattern;
+pub(crate) use pattern::Pattern;
 
 use crate::path::clean;
 

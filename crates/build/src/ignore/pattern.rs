@@ -4,9 +4,9 @@ use super::PatternError;
 
 /// A pattern ready to match.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// Written with `!`.
-    pub(super) exception: bool,
+    pub(crate) exception: bool,
     text: String,
     how: How,
 }
@@ -41,7 +41,7 @@ enum Token {
 
 impl Pattern {
     /// `text` is clean and not empty.
-    pub(super) fn parse(text: &str) -> Result<Pattern, PatternError> {
+    pub(crate) fn parse(text: &str) -> Result<Pattern, PatternError> {
         let (exception, text) = match text.strip_prefix('!') {
             Some("") => return Err(PatternError::BareException),
             Some(rest) => (true, rest),
@@ -66,7 +66,8 @@ impl Pattern {
                 .any(|(at, _)| self.matches(&path[..at]))
     }
 
-    fn matches(&self, path: &str) -> bool {
+    /// Whether it matches the path itself.
+    pub(crate) fn matches(&self, path: &str) -> bool {
         match &self.how {
             How::Exact => path == self.text,
             How::Prefix(prefix) => path.starts_with(prefix.as_str()),

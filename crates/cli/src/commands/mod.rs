@@ -1,5 +1,6 @@
 //! The commands: a flat table of what can be said, and what carries it out.
 
+pub mod build;
 pub mod completion;
 pub mod container;
 pub mod each;
@@ -34,6 +35,10 @@ pub struct Group {
 /// The groups, as help lists them.
 pub const GROUPS: &[Group] = &[
     Group {
+        name: "builder",
+        about: "Manage builds",
+    },
+    Group {
         name: "container",
         about: "Manage containers",
     },
@@ -60,9 +65,10 @@ pub const GROUPS: &[Group] = &[
 ];
 
 /// The commands that help lists first.
-pub const COMMON: &[&str] = &["run", "exec", "ps", "images", "version", "info"];
+pub const COMMON: &[&str] = &["run", "exec", "ps", "build", "images", "version", "info"];
 
 const TABLES: &[&[Command]] = &[
+    build::COMMANDS,
     container::COMMANDS,
     image::COMMANDS,
     manifest::COMMANDS,

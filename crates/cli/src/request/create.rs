@@ -185,6 +185,7 @@ fn host_config(
             health_on_failure: text("health-on-failure"),
             unified: resources::pairs(matches.list("cgroup-conf")),
             hugepage_limits: resources::numbers(matches.list("hugepage-limit"))?,
+            ..WharfOptions::default()
         },
         ..HostConfig::default()
     };

@@ -35,6 +35,14 @@ impl RootView {
         Ok(RootView { root })
     }
 
+    /// Layers of an image, topmost first, at least one.
+    pub fn of_layers(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+        match layers {
+            [only] => open_directory(only),
+            many => overlay(&many.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
+        }
+    }
+
     /// Opens a path inside, following links inside. Only for looking at (`O_PATH`).
     pub fn open(&self, path: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;

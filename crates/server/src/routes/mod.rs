@@ -9,6 +9,7 @@ pub mod archive;
 pub mod attach;
 pub mod attach_ws;
 pub mod commit;
+pub mod build;
 pub mod container_create;
 pub mod containers;
 pub mod events;
@@ -110,6 +111,10 @@ pub fn table() -> Vec<Route> {
         route(M::POST, "/images/{name:.*}/push", registry::push),
         route(M::GET, "/images/json", images::list),
         route(M::GET, "/images/get", image_transfer::save_many),
+        route(M::POST, "/build", build::build),
+        route(M::POST, "/build/cancel", build::cancel),
+        route(M::POST, "/build/prune", build::prune),
+        route(M::GET, "/wharf/images/{name:.*}/files", build::files),
         route(M::POST, "/images/load", image_transfer::load),
         route(M::POST, "/images/create", image_transfer::create),
         route(M::POST, "/images/prune", images::prune),

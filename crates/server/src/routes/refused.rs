@@ -2,9 +2,6 @@
 
 /// Not built yet: 501. (method, pattern)
 pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
-    ("POST", "/build"),
-    ("POST", "/build/cancel"),
-    ("POST", "/build/prune"),
     ("GET", "/containers/{name}/checkpoints"),
     ("POST", "/containers/{name}/checkpoints"),
     ("DELETE", "/containers/{name}/checkpoints/{checkpoint}"),

@@ -1,0 +1,332 @@
+//! `COPY` and `ADD`: no container, the layer is written as it is found.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::BuildError;
+use super::stage::StageRun;
+use super::worker::{Worker, WriteLayer};
+use crate::copy::{self as place, Chmod, Layer, Options, Source, cache_text, find};
+use crate::dockerfile::instruction::Copy;
+use crate::files::{Content, Context, Files, Node};
+use crate::ignore::Patterns;
+
+/// A file that is in no tree: a here-document or a download.
+#[derive(Clone)]
+struct Loose {
+    name: String,
+    bytes: Arc<[u8]>,
+    mode: u32,
+    modified: i64,
+}
+
+/// All that is to be copied.
+struct Plan {
+    files: Arc<dyn Files>,
+    sources: Vec<Source>,
+    loose: Vec<Loose>,
+    destination: String,
+    options: Options,
+    chown: String,
+    /// `ADD` unpacks local archives.
+    unpack: bool,
+    now: i64,
+    scratch: std::path::PathBuf,
+}
+
+impl<W: Worker> StageRun<'_, W> {
+    pub(super) async fn copy(&mut self, copy: &Copy, name: &'static str) -> Result<(), BuildError> {
+        let plan = self.plan_copy(copy, name).await?;
+        let (plan, hash) = blocking(move || {
+            let loose: Vec<(String, Content)> = plan
+                .loose
+                .iter()
+                .map(|loose| (loose.name.clone(), Content::Bytes(loose.bytes.clone())))
+                .collect();
+            let hash = cache_text(&*plan.files, &plan.sources, &loose, &plan.options.exclude)
+                .map_err(|error| BuildError::internal(format!("{name} failed: {error}")))?;
+            Ok((plan, hash))
+        })
+        .await?;
+        let remark = format!(
+            "#(nop) {name} {}{hash} in {} ",
+            flags_text(copy),
+            copy.destination
+        );
+        let step = self.noted(&[remark]);
+        if self.take_cached(&step)? {
+            return Ok(());
+        }
+        let base = self.worker().files(self.image.as_deref()).await?;
+        let write: WriteLayer = Box::new(move |out| {
+            plan.write(&*base, out)
+                .map_err(|text| format!("failed to copy files: {text}"))
+        });
+        self.commit(step, Some(write)).await
+    }
+
+    async fn plan_copy(&self, copy: &Copy, name: &'static str) -> Result<Plan, BuildError> {
+        let failed = move |text: String| BuildError::invalid(format!("{name} failed: {text}"));
+        let context = copy.from.is_empty();
+        let files: Arc<dyn Files> = if context {
+            self.shared.request.context.clone()
+        } else {
+            let image = self.source_image(&copy.from).await?;
+            self.worker().files(image.as_deref()).await?
+        };
+        let mut loose: Vec<Loose> = copy
+            .inline
+            .iter()
+            .map(|file| Loose {
+                name: file.name.clone(),
+                bytes: file.content.as_bytes().into(),
+                mode: 0o644,
+                modified: self.now(),
+            })
+            .collect();
+        let (urls, paths): (Vec<String>, Vec<String>) = copy
+            .sources
+            .iter()
+            .cloned()
+            .partition(|source| name == "ADD" && is_url(source));
+        for url in &urls {
+            loose.push(
+                self.download(url, copy)
+                    .await
+                    .map_err(|error| error.context("ADD failed"))?,
+            );
+        }
+        let parents = copy.parents;
+        let (files, sources) = if paths.is_empty() {
+            (files, Vec::new())
+        } else {
+            let tree = files.clone();
+            let sources = blocking(move || {
+                find(&*tree, &paths, context, parents).map_err(|error| failed(error.to_string()))
+            })
+            .await?;
+            (files, sources)
+        };
+        if sources.len() + loose.len() > 1
+            && !copy.destination.ends_with('/')
+            && copy.destination != "."
+        {
+            return Err(BuildError::invalid(format!(
+                "When using {name} with more than one source file, the destination must be a directory and end with a /"
+            )));
+        }
+        let chmod = match copy.chmod.as_str() {
+            "" => None,
+            text => {
+                Some(Chmod::parse(text).map_err(|error| BuildError::invalid(error.to_string()))?)
+            }
+        };
+        let exclude = Patterns::new(&copy.exclude).map_err(|error| failed(error.to_string()))?;
+        Ok(Plan {
+            files,
+            sources,
+            loose,
+            destination: destination(&self.settings.config.working_dir, &copy.destination),
+            options: Options {
+                owner: (context || !copy.chown.is_empty()).then_some((0, 0)),
+                chmod,
+                exclude,
+                parents,
+            },
+            chown: copy.chown.clone(),
+            unpack: name == "ADD" && copy.unpack != Some(false),
+            now: self.now(),
+            scratch: self.worker().scratch(),
+        })
+    }
+
+    async fn download(&self, url: &str, copy: &Copy) -> Result<Loose, BuildError> {
+        let fetched = self.worker().fetch(url, &self.output).await?;
+        if !copy.checksum.is_empty() {
+            let digest = format!("sha256:{}", place::digest_hex(&fetched.bytes));
+            if digest != copy.checksum {
+                return Err(BuildError::invalid(format!(
+                    "digest mismatch {digest}: {}",
+                    copy.checksum
+                )));
+            }
+        }
+        if fetched.name.is_empty() && copy.destination.ends_with('/') {
+            return Err(BuildError::invalid(format!(
+                "cannot determine filename for source {url}"
+            )));
+        }
+        Ok(Loose {
+            name: fetched.name,
+            bytes: fetched.bytes.into(),
+            mode: 0o600,
+            modified: fetched.modified,
+        })
+    }
+}
+
+impl Plan {
+    fn write(mut self, base: &dyn Files, out: &mut dyn std::io::Write) -> Result<(), String> {
+        if !self.chown.is_empty() {
+            let owner = place::owner(&self.chown, base).map_err(|error| {
+                format!("unable to convert uid/gid chown string to host mapping: {error}")
+            })?;
+            self.options.owner = Some(owner);
+        }
+        let mut layer = Layer::new(base, self.now);
+        for source in &self.sources {
+            self.place(&mut layer, source)?;
+        }
+        for loose in &self.loose {
+            self.place_loose(&mut layer, loose)?;
+        }
+        layer.write(out).map_err(|error| error.to_string())
+    }
+
+    fn place(&self, layer: &mut Layer<'_>, source: &Source) -> Result<(), String> {
+        let text = |error: place::LayerError| error.to_string();
+        if self.unpack && !source.directory {
+            let content = self.files.content(&source.resolved).ok();
+            if let Some(content) = content
+                && place::is_archive(&content).map_err(|error| error.to_string())?
+            {
+                let archive = Context::receive(content.reader(), &self.scratch)
+                    .map_err(|error| error.to_string())?;
+                let options = Options {
+                    owner: (!self.chown.is_empty())
+                        .then_some(self.options.owner)
+                        .flatten(),
+                    chmod: self.options.chmod.clone(),
+                    ..Options::default()
+                };
+                return place::unpack(layer, &archive, &self.destination, &options, next_tree())
+                    .map_err(text);
+            }
+        }
+        place::place(
+            layer,
+            &*self.files,
+            source,
+            &self.destination,
+            &self.options,
+            0,
+        )
+        .map_err(text)
+    }
+
+    fn place_loose(&self, layer: &mut Layer<'_>, loose: &Loose) -> Result<(), String> {
+        let mut tree = LooseTree(BTreeMap::new());
+        tree.0.insert(loose.name.as_bytes().to_vec(), loose.clone());
+        let source = Source {
+            path: loose.name.as_bytes().to_vec(),
+            resolved: loose.name.as_bytes().to_vec(),
+            directory: false,
+            pivot: 0,
+        };
+        let options = Options {
+            parents: false,
+            ..self.options.clone()
+        };
+        place::place(
+            layer,
+            &tree,
+            &source,
+            &self.destination,
+            &options,
+            next_tree(),
+        )
+        .map_err(|error| error.to_string())
+    }
+}
+
+/// Numbers trees, so that inodes of different ones are not taken for each other.
+fn next_tree() -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Loose files as a tree.
+struct LooseTree(BTreeMap<Vec<u8>, Loose>);
+
+impl Files for LooseTree {
+    fn resolve(&self, path: &[u8]) -> std::io::Result<Vec<u8>> {
+        Ok(path.to_vec())
+    }
+
+    fn entry(&self, path: &[u8]) -> std::io::Result<Option<Node>> {
+        Ok(self.0.get(path).map(|loose| Node {
+            entry: crate::files::file_entry(
+                path,
+                loose.mode,
+                loose.bytes.len() as u64,
+                loose.modified,
+            ),
+            inode: None,
+        }))
+    }
+
+    fn names(&self, _path: &[u8]) -> std::io::Result<Vec<Vec<u8>>> {
+        Ok(self.0.keys().cloned().collect())
+    }
+
+    fn content(&self, path: &[u8]) -> std::io::Result<Content> {
+        match self.0.get(path) {
+            Some(loose) => Ok(Content::Bytes(loose.bytes.clone())),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn known_digest(&self, _path: &[u8]) -> Option<[u8; 32]> {
+        None
+    }
+}
+
+fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
+}
+
+/// The flags that make a difference, as history has them.
+fn flags_text(copy: &Copy) -> String {
+    let mut text = String::new();
+    for (name, value) in [("chown", &copy.chown), ("chmod", &copy.chmod)] {
+        if !value.is_empty() {
+            text.push_str(&format!("--{name}={value} "));
+        }
+    }
+    if copy.parents {
+        text.push_str("--parents ");
+    }
+    for pattern in &copy.exclude {
+        text.push_str(&format!("--exclude={pattern} "));
+    }
+    if let Some(unpack) = copy.unpack {
+        text.push_str(&format!("--unpack={unpack} "));
+    }
+    text
+}
+
+/// A relative destination is below the working directory; a slash at its end stays.
+fn destination(workdir: &str, wanted: &str) -> String {
+    let joined = if wanted.starts_with('/') {
+        wanted.to_owned()
+    } else {
+        format!("/{workdir}/{wanted}")
+    };
+    let mut cleaned = crate::path::clean(&joined);
+    if (wanted.ends_with('/') || wanted == "." || wanted.ends_with("/.")) && !cleaned.ends_with('/')
+    {
+        cleaned.push('/');
+    }
+    cleaned
+}
+
+/// Blocking work, off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
+) -> Result<T, BuildError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(BuildError::internal(error.to_string())),
+    }
+}

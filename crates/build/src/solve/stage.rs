@@ -1,0 +1,346 @@
+//! One stage, step by step.
+
+use std::sync::Arc;
+
+use serde::Deserialize as _;
+use wharf_api::container::Config;
+use wharf_spec::image_config::{ImageConfig, RootFs};
+use wharf_spec::platform::Platform;
+
+use super::error::BuildError;
+use super::output::Output;
+use super::worker::{MakeConfig, Worker, WriteLayer};
+use super::{Done, Shared};
+use crate::copy::Layer;
+use crate::dockerfile::instruction::{Instruction, Step};
+use crate::dockerfile::scope::Scope;
+use crate::dockerfile::stage::parse_one;
+use crate::graph::{Base, source_stage};
+use crate::image::Child;
+use crate::settings::{Settings, same_step};
+
+/// A stage being built.
+pub(super) struct StageRun<'a, W: Worker> {
+    pub(super) shared: &'a Arc<Shared<W>>,
+    pub(super) index: usize,
+    /// Number of its `FROM`.
+    first: usize,
+    pub(super) output: Output,
+    pub(super) settings: Settings,
+    pub(super) scope: Scope,
+    /// The image reached so far.
+    pub(super) image: Option<String>,
+    /// A step was not in the cache: none after it is looked up.
+    missed: bool,
+}
+
+impl<'a, W: Worker> StageRun<'a, W> {
+    pub(super) fn new(
+        shared: &'a Arc<Shared<W>>,
+        index: usize,
+        first: usize,
+        output: Output,
+    ) -> StageRun<'a, W> {
+        StageRun {
+            shared,
+            index,
+            first,
+            output,
+            settings: Settings::default(),
+            scope: shared.scope.stage(None),
+            image: None,
+            missed: shared.request.no_cache,
+        }
+    }
+
+    pub(super) fn worker(&self) -> &Arc<W> {
+        &self.shared.worker
+    }
+
+    pub(super) async fn run(mut self) -> Result<Done, BuildError> {
+        let shared = self.shared.clone();
+        let stage = &shared.request.file.stages[self.index];
+        self.output.step(self.first, shared.total, &stage.source);
+        self.begin().await?;
+        self.output.reached(self.image.as_deref());
+        for (number, step) in stage.steps.iter().enumerate() {
+            self.output
+                .step(self.first + 1 + number, shared.total, &step.source);
+            self.step(step).await?;
+            self.output.reached(self.image.as_deref());
+        }
+        if let Some(image) = &self.image {
+            self.output.piece(super::Piece::Image(image.clone()));
+        }
+        Ok(Done {
+            image: self.image,
+            scope: self.scope,
+        })
+    }
+
+    /// `FROM`, and the triggers of its image.
+    async fn begin(&mut self) -> Result<(), BuildError> {
+        let shared = self.shared.clone();
+        let vertex = &shared.graph.stages[self.index];
+        match &vertex.base {
+            Base::Scratch => {}
+            Base::Stage(base) => {
+                let done = self.result_of(*base).await?;
+                self.scope = shared.scope.stage(Some(&done.scope));
+                self.image.clone_from(&done.image);
+            }
+            Base::Image(name) => {
+                let platform = vertex
+                    .platform
+                    .as_ref()
+                    .or(shared.request.platform.as_ref());
+                let image = shared.worker.base(name, platform, &self.output).await?;
+                self.image = Some(image);
+            }
+        }
+        let config = match &self.image {
+            Some(image) => config_of(&shared.worker.image(image)?)?,
+            None => Config::default(),
+        };
+        self.settings = Settings::of(config);
+        self.settings.config.image = self.image.clone().unwrap_or_default();
+        let triggers = self.settings.config.on_build.take().unwrap_or_default();
+        self.run_triggers(&triggers).await
+    }
+
+    async fn run_triggers(&mut self, triggers: &[String]) -> Result<(), BuildError> {
+        if triggers.is_empty() {
+            return Ok(());
+        }
+        self.output
+            .text(format!("# Executing {} build trigger", triggers.len()));
+        if triggers.len() > 1 {
+            self.output.text("s");
+        }
+        self.output.text("\n");
+        for trigger in triggers {
+            let step =
+                parse_one(trigger).map_err(|error| BuildError::invalid(error.to_string()))?;
+            self.step(&step).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<(), BuildError> {
+        let expanded = {
+            let lookup = |name: &str| {
+                self.settings
+                    .variable(name)
+                    .or_else(|| self.scope.argument(name))
+            };
+            step.instruction
+                .expand(self.shared.request.file.escape, &lookup)
+                .map_err(|problem| BuildError::invalid(problem.to_string()))?
+        };
+        match &expanded.instruction {
+            Instruction::Run(run) => self.run_command(run, expanded.mounts).await?,
+            Instruction::Copy(copy) => self.copy(copy, "COPY").await?,
+            Instruction::Add(copy) => self.copy(copy, "ADD").await?,
+            other => {
+                if let Instruction::Arg(arguments) = other {
+                    arguments
+                        .iter()
+                        .for_each(|argument| self.scope.declare(argument));
+                }
+                self.metadata(other).await?;
+            }
+        }
+        self.settings.config.image = self.image.clone().unwrap_or_default();
+        Ok(())
+    }
+
+    /// An instruction that changes settings; `WORKDIR` also makes a directory.
+    async fn metadata(&mut self, instruction: &Instruction) -> Result<(), BuildError> {
+        let Some(text) = self
+            .settings
+            .apply(instruction)
+            .map_err(BuildError::invalid)?
+        else {
+            return Ok(());
+        };
+        let workdir = matches!(instruction, Instruction::Workdir(_));
+        let step = if workdir {
+            self.noted(&[format!("#(nop) {text}")])
+        } else {
+            self.noted(&["#(nop) ".to_owned(), text])
+        };
+        if self.take_cached(&step)? {
+            return Ok(());
+        }
+        // Docker makes a container for this step, whose ID scripts may look for; here it is an ID and no more.
+        let id = random_id();
+        self.output.running_in(&id);
+        let layer = if workdir {
+            Some(self.make_workdir().await?)
+        } else {
+            None
+        };
+        self.commit(step, layer).await?;
+        if self.shared.request.remove {
+            self.output.removed(&id);
+        }
+        Ok(())
+    }
+
+    async fn make_workdir(&mut self) -> Result<WriteLayer, BuildError> {
+        let base = self.worker().files(self.image.as_deref()).await?;
+        let (path, now) = (self.settings.config.working_dir.clone(), self.now());
+        Ok(Box::new(move |out| {
+            let mut layer = Layer::new(&*base, now);
+            let resolved = base
+                .resolve(path.as_bytes())
+                .map_err(|error| error.to_string())?;
+            if base.entry(&resolved).is_ok_and(|found| found.is_none()) {
+                layer
+                    .make_directory(&resolved, (0, 0))
+                    .map_err(|error| error.to_string())?;
+            }
+            layer.write(out).map_err(|error| error.to_string())
+        }))
+    }
+
+    /// Settings that stand for a step that runs nothing: the command is a remark.
+    pub(super) fn noted(&self, remark: &[String]) -> Config {
+        let mut cmd = self.settings.shell();
+        cmd.extend_from_slice(remark);
+        Config {
+            cmd: Some(cmd),
+            ..self.settings.config.clone()
+        }
+    }
+
+    /// Goes on with the image of an equal step, if there is one.
+    pub(super) fn take_cached(&mut self, step: &Config) -> Result<bool, BuildError> {
+        if self.missed {
+            return Ok(false);
+        }
+        let Some(image) = self.worker().cached(self.image.as_deref(), step)? else {
+            self.missed = true;
+            return Ok(false);
+        };
+        self.output.text(" ---> Using cache\n");
+        self.image = Some(image);
+        Ok(true)
+    }
+
+    /// Adds the image of a step.
+    pub(super) async fn commit(
+        &mut self,
+        step: Config,
+        layer: Option<WriteLayer>,
+    ) -> Result<(), BuildError> {
+        let config = self.child(step)?;
+        let id = self
+            .worker()
+            .extend(self.image.as_deref(), layer, config)
+            .await?;
+        self.image = Some(id);
+        Ok(())
+    }
+
+    /// The config of the image after a step.
+    pub(super) fn child(&self, step: Config) -> Result<MakeConfig, BuildError> {
+        let parent = match &self.image {
+            Some(image) => self.worker().image(image)?,
+            None => self.empty_image(),
+        };
+        let (settings, created) = (self.settings.clone(), self.created());
+        Ok(Box::new(move |layer| {
+            Child {
+                settings: &settings,
+                step: &step,
+                layer,
+                created: &created,
+            }
+            .json(&parent)
+        }))
+    }
+
+    fn empty_image(&self) -> ImageConfig {
+        let vertex = &self.shared.graph.stages[self.index];
+        let platform = vertex
+            .platform
+            .clone()
+            .or_else(|| self.shared.request.platform.clone());
+        let platform = platform.unwrap_or_else(Platform::host);
+        ImageConfig {
+            architecture: platform.architecture,
+            os: platform.os,
+            variant: platform.variant,
+            rootfs: Some(RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: Vec::new(),
+            }),
+            ..ImageConfig::default()
+        }
+    }
+
+    /// Waits for another stage.
+    pub(super) async fn result_of(&self, index: usize) -> Result<Arc<Done>, BuildError> {
+        let mut result = self.shared.results[index].clone();
+        let done = result
+            .wait_for(Option::is_some)
+            .await
+            .map_err(|_| BuildError::follow())?;
+        done.clone().ok_or_else(BuildError::follow)
+    }
+
+    /// The image that `--from` names.
+    pub(super) async fn source_image(&self, from: &str) -> Result<Option<String>, BuildError> {
+        let stage = source_stage(&self.shared.request.file, self.index, from)
+            .map_err(BuildError::invalid)?;
+        if let Some(stage) = stage {
+            return Ok(self.result_of(stage).await?.image.clone());
+        }
+        let platform = self.shared.request.platform.as_ref();
+        self.worker()
+            .base(from, platform, &self.output)
+            .await
+            .map(Some)
+            .map_err(|error| error.context(&format!("invalid from flag value {from}")))
+    }
+
+    /// Seconds since 1970: now, or what `SOURCE_DATE_EPOCH` says.
+    pub(super) fn now(&self) -> i64 {
+        self.epoch()
+            .unwrap_or_else(|| jiff::Timestamp::now().as_second())
+    }
+
+    fn created(&self) -> String {
+        let epoch = self
+            .epoch()
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        wharf_api::time::rfc3339_nano(epoch.unwrap_or_else(jiff::Timestamp::now))
+    }
+
+    fn epoch(&self) -> Option<i64> {
+        let given = self.shared.request.arguments.get("SOURCE_DATE_EPOCH")?;
+        given.as_ref()?.parse().ok()
+    }
+}
+
+/// An image's settings for containers.
+fn config_of(image: &ImageConfig) -> Result<Config, BuildError> {
+    let value = serde_json::to_value(image.config.clone().unwrap_or_default());
+    value
+        .and_then(serde_json::from_value)
+        .map_err(|error| BuildError::internal(format!("image config: {error}")))
+}
+
+/// Whether a stored step is this one.
+pub fn is_same(stored: &serde_json::Value, step: &Config) -> bool {
+    Config::deserialize(stored).is_ok_and(|stored| same_step(&stored, step))
+}
+
+/// 64 hexadecimal digits.
+fn random_id() -> String {
+    let mut bytes = [0; 32];
+    // Without random numbers an ID that only shows is all zeros.
+    let _ = getrandom::fill(&mut bytes);
+    crate::copy::hex(&bytes)
+}

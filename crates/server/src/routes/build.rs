@@ -1,0 +1,267 @@
+//! Building images.
+
+use std::collections::{BTreeMap, HashMap};
+
+use base64::Engine as _;
+use http::{HeaderName, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::mpsc;
+use wharf_api::container::{HostConfig, LogConfig, Ulimit};
+use wharf_api::error::Kind;
+use wharf_api::gojson;
+use wharf_api::progress::Progress;
+use wharf_distribution::Credentials;
+use wharf_engine::build::BuildOptions;
+
+use super::Outcome;
+use crate::http::body::Chunk;
+use crate::http::error::ApiError;
+use crate::http::request::Call;
+use crate::http::respond;
+use crate::http::transfer::{BodyReader, BodyWriter};
+
+/// Credentials for all registries, base64 of a JSON map.
+const REGISTRY_CONFIG: HeaderName = HeaderName::from_static("x-registry-config");
+/// Secrets of our own client, base64 of a JSON map of base64 texts.
+const SECRETS: HeaderName = HeaderName::from_static("x-wharf-build-secrets");
+
+/// `POST /build`: lines of what is being done, the last of them an error when it failed. What can be refused at once is.
+pub async fn build(call: Call) -> Outcome {
+    let options = options(&call)?;
+    let engine = call.engine().clone();
+    let body = BodyReader::new(call.body);
+    let build = engine.build_prepare(options, body).await?;
+    let (send, chunks) = mpsc::channel::<Chunk>(PIECES);
+    let (tell, mut told) = mpsc::unbounded_channel::<Progress>();
+    // The first line decides whether this is an answer or a refusal: moby sends no status before it has something to say.
+    let (first_send, first) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut first_send = Some(first_send);
+        let work = engine.build_run(build, move |line| {
+            // The other end is gone when the client is.
+            let _ = tell.send(line);
+        });
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                () = send.closed() => return,
+                line = told.recv() => match line {
+                    Some(line) => {
+                        begin(&mut first_send, Ok(()));
+                        if send.send(Ok(gojson::to_line(&line).into())).await.is_err() {
+                            return;
+                        }
+                    }
+                    None => return,
+                },
+                done = &mut work => {
+                    while let Ok(line) = told.try_recv() {
+                        begin(&mut first_send, Ok(()));
+                        if send.send(Ok(gojson::to_line(&line).into())).await.is_err() {
+                            return;
+                        }
+                    }
+                    match done {
+                        Ok(_) => begin(&mut first_send, Ok(())),
+                        Err(failure) if first_send.is_some() => {
+                            begin(&mut first_send, Err(failure.error));
+                        }
+                        Err(failure) => {
+                            // The client may be gone.
+                            let _ = send.send(Ok(gojson::to_line(&failure.line()).into())).await;
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+    });
+    match first.await {
+        Ok(Ok(())) => Ok(respond::stream("application/json", chunks)),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ApiError::new(
+            Kind::Internal,
+            "the build ended without a word",
+        )),
+    }
+}
+
+/// Pieces under way to the client.
+const PIECES: usize = 64;
+
+type Begin = tokio::sync::oneshot::Sender<Result<(), wharf_engine::Error>>;
+
+fn begin(first: &mut Option<Begin>, how: Result<(), wharf_engine::Error>) {
+    if let Some(first) = first.take() {
+        // The client may be gone.
+        let _ = first.send(how);
+    }
+}
+
+/// `GET /wharf/images/{name}/files`: all files of an image as one tar. An extension.
+pub async fn files(call: Call) -> Outcome {
+    let name = call.name().to_owned();
+    let engine = call.engine().clone();
+    // A missing image is a 404, not a broken archive.
+    engine.image_inspect_id(&name)?;
+    let (mut writer, chunks) = BodyWriter::new();
+    tokio::task::spawn_blocking(move || {
+        let outcome = engine.image_files(&name, &mut writer).and_then(|()| {
+            std::io::Write::flush(&mut writer)
+                .map_err(|error| wharf_engine::Error::caused("write archive", error))
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "an image's files ended early");
+            writer.abort(std::io::Error::other(error));
+        }
+    });
+    Ok(respond::stream("application/x-tar", chunks))
+}
+
+/// `POST /build/cancel`.
+pub async fn cancel(call: Call) -> Outcome {
+    let id = call.query.get("id");
+    if id.is_empty() {
+        return Err(ApiError::invalid("build ID not provided"));
+    }
+    call.engine().build_cancel(id);
+    Ok(respond::empty(StatusCode::OK))
+}
+
+/// `POST /build/prune`.
+pub async fn prune(call: Call) -> Outcome {
+    let all = call.query.flag("all");
+    let filters = call.filters()?;
+    let limit = |name: &str| call.query.number(name).map(Option::unwrap_or_default);
+    let keep = limit("keep-storage")?
+        .max(limit("reserved-space")?)
+        .max(limit("max-used-space")?);
+    let pruned = call.engine().build_prune(all, keep, &filters).await?;
+    let body = json!({
+        "CachesDeleted": pruned.deleted,
+        "SpaceReclaimed": pruned.reclaimed,
+    });
+    Ok(respond::json(StatusCode::OK, &body))
+}
+
+fn options(call: &Call) -> Result<BuildOptions, ApiError> {
+    let query = &call.query;
+    if query.get("version") == "2" {
+        return Err(ApiError::new(
+            Kind::NotImplemented,
+            "builds over a BuildKit session are not supported by this engine yet",
+        ));
+    }
+    let outputs = query.get("outputs");
+    if !outputs.is_empty() && outputs != "null" && outputs != "[]" {
+        return Err(ApiError::new(
+            Kind::NotImplemented,
+            "build outputs other than an image are not supported by this engine yet",
+        ));
+    }
+    if !query.all("securityopt").is_empty() {
+        return Err(ApiError::invalid(
+            "The daemon on this platform does not support setting security options on build",
+        ));
+    }
+    let labels: Option<BTreeMap<String, String>> = json_parameter(call, "labels")?;
+    let arguments: Option<BTreeMap<String, Option<String>>> = json_parameter(call, "buildargs")?;
+    let cache_from: Option<Vec<String>> = json_parameter(call, "cachefrom")?;
+    Ok(BuildOptions {
+        tags: query.all("t"),
+        dockerfile: query.get("dockerfile").to_owned(),
+        remote: query.get("remote").to_owned(),
+        arguments: arguments.unwrap_or_default(),
+        labels: labels.unwrap_or_default(),
+        cache_from: cache_from.unwrap_or_default(),
+        target: query.get("target").to_owned(),
+        platform: query.get("platform").to_owned(),
+        no_cache: query.flag("nocache"),
+        pull: query.flag("pull"),
+        quiet: query.flag("q"),
+        remove: query.flag_or("rm", true) || query.flag("forcerm"),
+        squash: query.flag("squash"),
+        host: host_config(call)?,
+        credentials: credentials(call),
+        secrets: secrets(call)?,
+        id: query.get("buildid").to_owned(),
+    })
+}
+
+/// What containers of `RUN` get.
+fn host_config(call: &Call) -> Result<HostConfig, ApiError> {
+    let query = &call.query;
+    let number = |name: &str| query.number(name).map(Option::unwrap_or_default);
+    let network = match query.get("networkmode") {
+        "" => "default",
+        mode => mode,
+    };
+    let ulimits: Option<Vec<Ulimit>> = json_parameter(call, "ulimits")?;
+    let hosts = query.all("extrahosts");
+    Ok(HostConfig {
+        network_mode: network.to_owned(),
+        memory: number("memory")?,
+        memory_swap: number("memswap")?,
+        cpu_shares: number("cpushares")?,
+        cpu_period: number("cpuperiod")?,
+        cpu_quota: number("cpuquota")?,
+        cpuset_cpus: query.get("cpusetcpus").to_owned(),
+        cpuset_mems: query.get("cpusetmems").to_owned(),
+        cgroup_parent: query.get("cgroupparent").to_owned(),
+        shm_size: number("shmsize")?,
+        extra_hosts: (!hosts.is_empty()).then_some(hosts),
+        ulimits,
+        log_config: LogConfig {
+            kind: "none".to_owned(),
+            ..LogConfig::default()
+        },
+        ..HostConfig::default()
+    })
+}
+
+fn json_parameter<T: DeserializeOwned>(call: &Call, name: &str) -> Result<Option<T>, ApiError> {
+    match call.query.get(name) {
+        "" => Ok(None),
+        text => serde_json::from_str(text)
+            .map_err(|error| ApiError::invalid(format!("error reading {name}: {error}"))),
+    }
+}
+
+/// What cannot be read counts as nothing, as Docker has it.
+fn credentials(call: &Call) -> HashMap<String, Credentials> {
+    let decode = || -> Option<HashMap<String, serde_json::Value>> {
+        let text = call.header(&REGISTRY_CONFIG);
+        let bytes = base64::engine::general_purpose::URL_SAFE
+            .decode(text)
+            .ok()?;
+        serde_json::from_slice(&bytes).ok()
+    };
+    let mut found = HashMap::new();
+    for (registry, value) in decode().unwrap_or_default() {
+        let encoded = base64::engine::general_purpose::URL_SAFE.encode(value.to_string());
+        if let Ok(credentials) = Credentials::from_header(&encoded) {
+            found.insert(registry, credentials);
+        }
+    }
+    found
+}
+
+fn secrets(call: &Call) -> Result<BTreeMap<String, Vec<u8>>, ApiError> {
+    let text = call.header(&SECRETS);
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let invalid = || ApiError::invalid("the header with the build's secrets cannot be read");
+    let decode = |text: &str| {
+        base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|_| invalid())
+    };
+    let map: BTreeMap<String, String> =
+        serde_json::from_slice(&decode(text)?).map_err(|_| invalid())?;
+    map.into_iter()
+        .map(|(id, value)| Ok((id, decode(&value)?)))
+        .collect()
+}
