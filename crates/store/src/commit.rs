@@ -21,7 +21,8 @@ use crate::pipeline::{Pipeline, Staged};
 use crate::store::{Pins, Store};
 
 /// Digest of a tar without entries: 1024 zeros. A step that changed nothing adds no layer (moby `layer.IsEmpty`).
-pub(crate) const EMPTY: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+pub(crate) const EMPTY: &str =
+    "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
 /// What was found in a read-write layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

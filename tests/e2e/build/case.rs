@@ -87,7 +87,10 @@ fn context(body: &str) -> Vec<u8> {
             tar = tar.symlink(path, target);
             continue;
         }
-        let (path, mode) = header.split_once(' ').unwrap_or((header, "0644"));
+        let (path, mode) = header
+            .rsplit_once(' ')
+            .filter(|(_, mode)| mode.len() == 4)
+            .unwrap_or((header, "0644"));
         let mode = u32::from_str_radix(mode, 8).expect("an octal mode");
         tar = tar.file_mode(path, mode, content.as_bytes());
     }
