@@ -42,7 +42,10 @@ fn the_stock_client_builds_and_names() {
     ] {
         assert!(output.stdout.contains(line), "{}", output.stdout);
     }
-    assert_eq!(engine.run(&["one"], &["cat", "/a"]), "content");
+    assert_eq!(
+        engine.docker_ok(&["run", "--rm", "--network", "none", "one", "cat", "/a"]),
+        "content"
+    );
 }
 
 #[test]

@@ -30,7 +30,12 @@ fn small_dockerfiles_become_what_they_did() {
         }
         count += 1;
         let found = describe(&engine, &case, &base);
-        let path = folder.join(format!("{}.txt", case.name));
+        let mut path = folder.join(format!("{}.txt", case.name));
+        let older = folder.join(format!("{}.reference.txt", case.name));
+        if engine.is_reference() && older.exists() {
+            // Where the installed reference is older than what is presented here, and words differ.
+            path = older;
+        }
         if update {
             std::fs::write(&path, &found).expect("a golden file");
         }

@@ -58,10 +58,7 @@ impl<W: Worker> StageRun<'_, W> {
             return Ok(());
         }
         let base = self.worker().files(self.image.as_deref()).await?;
-        let write: WriteLayer = Box::new(move |out| {
-            plan.write(&*base, out)
-                .map_err(|text| format!("failed to copy files: {text}"))
-        });
+        let write: WriteLayer = Box::new(move |out| plan.write(&*base, out));
         self.commit(step, Some(write)).await
     }
 
@@ -174,13 +171,17 @@ impl Plan {
             self.options.owner = Some(owner);
         }
         let mut layer = Layer::new(base, self.now);
-        for source in &self.sources {
-            self.place(&mut layer, source)?;
-        }
-        for loose in &self.loose {
-            self.place_loose(&mut layer, loose)?;
-        }
-        layer.write(out).map_err(|error| error.to_string())
+        let mut fill = || {
+            self.sources
+                .iter()
+                .try_for_each(|source| self.place(&mut layer, source))?;
+            self.loose
+                .iter()
+                .try_for_each(|loose| self.place_loose(&mut layer, loose))
+        };
+        fill()
+            .and_then(|()| layer.write(out).map_err(|error| error.to_string()))
+            .map_err(|text: String| format!("failed to copy files: {text}"))
     }
 
     fn place(&self, layer: &mut Layer<'_>, source: &Source) -> Result<(), String> {
