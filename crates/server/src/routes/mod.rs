@@ -343,7 +343,7 @@ mod tests {
     fn refusals_say_why() {
         assert_eq!(refuse(&Method::GET, "/swarm").kind, Kind::Unavailable);
         assert_eq!(
-            refuse(&Method::POST, "/images/a/b:c/push").kind,
+            refuse(&Method::POST, "/plugins/a/b:c/upgrade").kind,
             Kind::NotImplemented
         );
         let missing = refuse(&Method::GET, "/nothing");
