@@ -17,6 +17,7 @@ mod errors;
 mod events;
 mod exec;
 mod exit_codes;
+mod files;
 mod first_command;
 mod health;
 mod images;

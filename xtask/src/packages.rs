@@ -34,6 +34,8 @@ pub(crate) const TESTS: &[Need] = &[
     ("podman", "podman"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("bzip2", "bzip2"),
+    ("xz", "xz-utils"),
     (
         "/usr/lib/python3/dist-packages/docker/__init__.py",
         "python3-docker",

@@ -237,9 +237,9 @@ pub(crate) fn no_such(name: &str) -> Error {
 
 fn check_name(name: &str) -> Result<()> {
     if name.len() == 1 {
-        return Err(Error::invalid(
-            "volume name is too short, names should be at least two alphanumeric characters",
-        ));
+        return Err(Error::invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
     }
     if !names::is_valid(name) {
         return Err(Error::invalid(format!(
@@ -313,7 +313,7 @@ mod tests {
             (
                 "a",
                 "",
-                "volume name is too short, names should be at least two alphanumeric characters",
+                "create a: volume name is too short, names should be at least two alphanumeric characters",
             ),
             (
                 "../x",

@@ -45,13 +45,25 @@ impl BodyReader {
                 // Trailers are not data.
                 let Ok(bytes) = chunk else { continue };
                 if send.send(Ok(bytes)).await.is_err() {
-                    return;
+                    return swallow(body).await;
                 }
             }
         });
         BodyReader {
             chunks,
             current: Bytes::new(),
+        }
+    }
+}
+
+/// The request was refused: what a client has under way is read, so that it gets to read the answer.
+async fn swallow(mut body: Incoming) {
+    const LIMIT: usize = 1 << 20;
+    let mut taken = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        taken += frame.data_ref().map_or(0, Bytes::len);
+        if taken > LIMIT {
+            return;
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What a container has added, changed and deleted: read from its read-write layer, or by comparing its tree with the image's where the
 //! storage driver has no such layer.
 //!
-//! The rules are those of Docker's overlay2 driver (moby `go-archive/changes.go`), odd ones included: a directory that was only
-//! copied up is left out when mode, size and time are the image's, and its parent appears when something below came or went.
+//! The rules are Docker's (moby `go-archive/changes.go`): a file counts as modified when mode, owner, time or size differ, a directory when
+//! mode or owner do or something below it changed. What was in a deleted directory is not listed.
 
 mod trees;
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -71,7 +72,8 @@ pub(crate) fn of_trees(new: &Path, old: Option<&Path>) -> io::Result<Vec<Change>
 struct Level {
     upper: OwnedFd,
     lower: Vec<Rc<OwnedFd>>,
-    names: std::vec::IntoIter<CString>,
+    /// What is to be looked at; `false` for names that only a hidden directory below has.
+    names: std::vec::IntoIter<(CString, bool)>,
     /// Starts with a slash and ends in none, but for the root, which is empty.
     path: Vec<u8>,
     /// It is among the changes.
@@ -88,67 +90,103 @@ fn of_upper(upper: &Path, lower: &[PathBuf]) -> io::Result<Vec<Change>> {
         .collect::<Result<Vec<_>, Errno>>()?;
     let mut found = Vec::new();
     let mut levels = vec![Level {
-        names: names(&upper)?,
+        names: names(&upper, &[])?,
         upper,
         lower,
         path: Vec::new(),
         told: true,
     }];
     while let Some(level) = levels.last_mut() {
-        match level.names.next() {
-            None => drop(levels.pop()),
-            Some(name) => {
-                let below = visit(level, &name, &mut found)?;
-                levels.extend(below);
-            }
+        let Some((name, in_upper)) = level.names.next() else {
+            levels.pop();
+            continue;
+        };
+        let Some((change, below)) = visit(level, &name, in_upper)? else {
+            continue;
+        };
+        if let Some(kind) = change {
+            let path = path_of(level, &name);
+            tell_directories(&mut levels, &mut found);
+            tell(&mut found, &path, kind);
         }
+        levels.extend(below);
     }
     Ok(found)
 }
 
-/// Tells about one entry; a directory comes back to be walked.
-fn visit(level: &mut Level, name: &CString, found: &mut Vec<Change>) -> io::Result<Option<Level>> {
+/// Directories count as modified when something in them is.
+fn tell_directories(levels: &mut [Level], found: &mut Vec<Change>) {
+    for level in levels.iter_mut().filter(|level| !level.told) {
+        level.told = true;
+        tell(found, &level.path, Kind::Modified);
+    }
+}
+
+fn path_of(level: &Level, name: &CString) -> Vec<u8> {
+    [level.path.as_slice(), b"/", name.to_bytes()].concat()
+}
+
+/// What happened to one name, and the directory of that name to be walked.
+type Visited = Option<(Option<Kind>, Option<Level>)>;
+
+fn visit(level: &Level, name: &CString, in_upper: bool) -> io::Result<Visited> {
+    let below = in_lower(&level.lower, name);
+    if !in_upper {
+        return Ok(below.map(|_| (Some(Kind::Deleted), None)));
+    }
     let own = match statat(&level.upper, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(own) => own,
         // The container goes on working.
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let path = [level.path.as_slice(), b"/", name.to_bytes()].concat();
-    let is_dir = kind(&own) == FileType::Directory;
-    let upper = if is_dir {
-        open_dir(&level.upper, name).map(Some)?
-    } else {
-        None
-    };
-    let below = in_lower(&level.lower, name);
-    let hides = upper.as_ref().is_some_and(is_opaque)
-        && below
-            .as_ref()
-            .is_some_and(|below| kind(below) == FileType::Directory);
+    if is_whiteout(&own) {
+        return Ok(below.map(|_| (Some(Kind::Deleted), None)));
+    }
     let change = match &below {
-        _ if is_whiteout(&own) || hides => Some(Kind::Deleted),
         None => Some(Kind::Added),
-        Some(below) if is_dir && is_same_directory(&own, below) => None,
-        Some(_) => Some(Kind::Modified),
+        Some(below) => is_changed(level, name, &own, below).then_some(Kind::Modified),
     };
-    if matches!(change, Some(Kind::Added | Kind::Deleted)) && !level.told {
-        tell(found, &level.path, Kind::Modified);
-        level.told = true;
+    if kind(&own) != FileType::Directory {
+        return Ok(Some((change, None)));
     }
-    if let Some(change) = change {
-        tell(found, &path, change);
-    }
-    let Some(upper) = upper else {
-        return Ok(None);
-    };
-    Ok(Some(Level {
-        names: names(&upper)?,
-        lower: directories(&level.lower, name),
-        upper,
-        path,
+    let upper = open_dir(&level.upper, name)?;
+    let lower = directories(&level.lower, name);
+    let hidden: &[Rc<OwnedFd>] = if is_opaque(&upper) { &lower } else { &[] };
+    let next = Level {
+        names: names(&upper, hidden)?,
+        path: path_of(level, name),
         told: change.is_some(),
-    }))
+        upper,
+        lower,
+    };
+    Ok(Some((change, Some(next))))
+}
+
+/// Sizes and times of directories say nothing of themselves (moby `statDifferent`).
+fn is_changed(level: &Level, name: &CString, own: &Stat, below: &Stat) -> bool {
+    let of = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
+    if of(own) != of(below) {
+        return true;
+    }
+    match kind(own) {
+        FileType::Directory => false,
+        _ if own.st_size != below.st_size || !is_same_time(own, below) => true,
+        FileType::RegularFile => {
+            let old = level.lower.iter().find_map(|dir| capability(dir, name));
+            capability(&level.upper, name) != old
+        }
+        _ => false,
+    }
+}
+
+/// A file's capabilities; `None` when it is not there or has none.
+fn capability(dir: &OwnedFd, name: &CString) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(dir, name.as_c_str(), flags, Mode::empty()).ok()?;
+    let mut value = [0; 64];
+    let length = rustix::fs::fgetxattr(&file, "security.capability", &mut value[..]).ok()?;
+    Some(value[..length].to_vec())
 }
 
 fn tell(found: &mut Vec<Change>, path: &[u8], kind: Kind) {
@@ -171,14 +209,6 @@ fn is_opaque(dir: &OwnedFd) -> bool {
     let mut value = [0; 4];
     rustix::fs::fgetxattr(dir, "trusted.overlay.opaque", &mut value[..])
         .is_ok_and(|length| value[..length] == *b"y")
-}
-
-/// A directory that was only copied up to hold a change below it.
-fn is_same_directory(own: &Stat, image: &Stat) -> bool {
-    kind(image) == FileType::Directory
-        && own.st_mode == image.st_mode
-        && own.st_size == image.st_size
-        && is_same_time(own, image)
 }
 
 /// Times out of archives have no fraction, so one without it matches any.
@@ -223,18 +253,27 @@ fn open_dir(parent: impl AsFd, name: &CString) -> Result<OwnedFd, Errno> {
     openat(parent, name.as_c_str(), flags, Mode::empty())
 }
 
-fn names(dir: &OwnedFd) -> io::Result<std::vec::IntoIter<CString>> {
-    let mut names = Vec::new();
+/// Names in a directory, with those that only `hidden` has, sorted.
+fn names(dir: &OwnedFd, hidden: &[Rc<OwnedFd>]) -> io::Result<std::vec::IntoIter<(CString, bool)>> {
+    let mut names = BTreeMap::new();
+    for below in hidden {
+        read_names(below, false, &mut names)?;
+    }
+    read_names(dir, true, &mut names)?;
+    let names: Vec<(CString, bool)> = names.into_iter().collect();
+    Ok(names.into_iter())
+}
+
+fn read_names(dir: &OwnedFd, own: bool, names: &mut BTreeMap<CString, bool>) -> io::Result<()> {
     let mut entries = Dir::read_from(dir)?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if !matches!(name, b"." | b"..") && !name.starts_with(BOOKKEEPING) {
-            names.push(entry.file_name().to_owned());
+            names.insert(entry.file_name().to_owned(), own);
         }
     }
-    names.sort_unstable();
-    Ok(names.into_iter())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -264,7 +303,7 @@ mod tests {
         ] {
             fs::create_dir_all(path).expect("create");
         }
-        fs::write(upper.join("etc/passwd"), "new").expect("write");
+        fs::write(upper.join("etc/passwd"), "newer").expect("write");
         fs::write(lower.join("etc/passwd"), "old").expect("write");
         fs::write(upper.join("etc/new/file"), "x").expect("write");
         fs::write(lower.join("var/deep/gone"), "x").expect("write");
@@ -285,11 +324,12 @@ mod tests {
             .iter()
             .map(|change| (change.path.as_slice(), change.kind))
             .collect();
-        let expected: [(&[u8], Kind); 6] = [
+        let expected: [(&[u8], Kind); 7] = [
             (b"/etc", Kind::Modified),
             (b"/etc/new", Kind::Added),
             (b"/etc/new/file", Kind::Added),
             (b"/etc/passwd", Kind::Modified),
+            (b"/var", Kind::Modified),
             (b"/var/deep", Kind::Modified),
             (b"/var/deep/gone", Kind::Deleted),
         ];

@@ -1,0 +1,177 @@
+//! A volume driver of somebody else's, over Docker's plugin protocol.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use wharf_e2e::Engine;
+use wharf_e2e::images::BUSYBOX;
+
+/// The driver: one directory for all its volumes, and a note of what it was asked.
+struct Driver {
+    socket: PathBuf,
+    name: String,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Driver {
+    fn start(engine: &Engine) -> Driver {
+        let name = format!("wharf-test-{}", std::process::id());
+        std::fs::create_dir_all("/run/docker/plugins").expect("created");
+        let socket = PathBuf::from(format!("/run/docker/plugins/{name}.sock"));
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let data = engine.dir().join("driver");
+        std::fs::create_dir(&data).expect("created");
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let noted = calls.clone();
+        std::thread::spawn(move || {
+            let mut volumes = Vec::new();
+            for stream in listener.incoming().flatten() {
+                serve(stream, &data, &mut volumes, &noted);
+            }
+        });
+        Driver {
+            socket,
+            name,
+            calls,
+        }
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut *self.calls.lock().expect("not poisoned"))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+fn serve(
+    stream: UnixStream,
+    data: &std::path::Path,
+    volumes: &mut Vec<String>,
+    calls: &Mutex<Vec<String>>,
+) {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut length) = (String::new(), 0);
+    reader.read_line(&mut line).expect("a request");
+    let method = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    loop {
+        line.clear();
+        reader.read_line(&mut line).expect("a header");
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).expect("a body");
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let name = body["Name"].as_str().unwrap_or_default().to_owned();
+    if method != "/Plugin.Activate" {
+        calls.lock().expect("not poisoned").push(format!(
+            "{} {name}",
+            method.trim_start_matches("/VolumeDriver.")
+        ));
+    }
+    let shown = |name: &str| json!({"Name": name, "Mountpoint": data, "Status": {"state": "fine"}});
+    let answer = match method.as_str() {
+        "/Plugin.Activate" => json!({"Implements": ["VolumeDriver"]}),
+        "/VolumeDriver.Create" if body["Opts"]["fail"] == "yes" => json!({"Err": "told to fail"}),
+        "/VolumeDriver.Create" => {
+            volumes.push(name);
+            json!({"Err": ""})
+        }
+        "/VolumeDriver.Remove" => {
+            volumes.retain(|known| *known != name);
+            json!({"Err": ""})
+        }
+        "/VolumeDriver.Mount" | "/VolumeDriver.Path" => json!({"Mountpoint": data, "Err": ""}),
+        "/VolumeDriver.Get" if volumes.contains(&name) => {
+            json!({"Volume": shown(&name), "Err": ""})
+        }
+        "/VolumeDriver.Get" => json!({"Err": "no such volume"}),
+        "/VolumeDriver.List" => {
+            json!({"Volumes": volumes.iter().map(|name| shown(name)).collect::<Vec<_>>(), "Err": ""})
+        }
+        "/VolumeDriver.Capabilities" => json!({"Capabilities": {"Scope": "global"}}),
+        _ => json!({"Err": ""}),
+    };
+    let text = answer.to_string();
+    let _ = write!(
+        reader.get_mut(),
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    );
+}
+
+#[test]
+fn a_driver_is_asked_for_everything_about_its_volumes() {
+    let engine = Engine::start();
+    let driver = Driver::start(&engine);
+    let d = driver.name.as_str();
+    assert_eq!(
+        engine.docker_ok(&["volume", "create", "-d", d, "-o", "k=v", "theirs"]),
+        "theirs"
+    );
+    let shown = engine.docker_ok(&[
+        "volume",
+        "inspect",
+        "-f",
+        "{{.Driver}} {{.Scope}} {{.Options.k}} {{.Status.state}}",
+        "theirs",
+    ]);
+    assert_eq!(shown, format!("{d} global v fine"));
+    let _ = driver.calls();
+    assert_eq!(
+        engine.run(
+            &["-v", "theirs:/t"],
+            &["sh", "-c", "echo written >/t/f; cat /t/f"]
+        ),
+        "written"
+    );
+    assert_eq!(
+        std::fs::read_to_string(engine.dir().join("driver/f")).expect("there"),
+        "written\n"
+    );
+    wharf_e2e::deadline::wait_until(
+        "the driver to be told of the end",
+        wharf_e2e::deadline::LONG,
+        || {
+            driver
+                .calls
+                .lock()
+                .expect("not poisoned")
+                .iter()
+                .any(|call| call == "Unmount theirs")
+        },
+    );
+    assert!(driver.calls().contains(&"Mount theirs".to_owned()));
+    engine.docker_ok(&["create", "--name", "user", "-v", "theirs:/t", BUSYBOX]);
+    assert_eq!(
+        engine.inspect("user", "{{range .Mounts}}{{.Name}} {{.Driver}}{{end}}"),
+        format!("theirs {d}")
+    );
+    assert!(
+        engine
+            .docker_fails(&["volume", "rm", "theirs"], 1)
+            .contains("volume is in use")
+    );
+    engine.docker_ok(&["rm", "user"]);
+    engine.docker_ok(&["volume", "rm", "theirs"]);
+    assert!(driver.calls().contains(&"Remove theirs".to_owned()));
+    let message = engine.docker_fails(&["volume", "create", "-d", d, "-o", "fail=yes", "bad"], 1);
+    assert!(message.contains("told to fail"), "{message}");
+    assert_eq!(
+        engine.run(&["--volume-driver", d, "-v", "fresh:/t"], &["ls", "/t"]),
+        "f"
+    );
+    engine.docker_ok(&["volume", "rm", "fresh"]);
+}
