@@ -58,7 +58,7 @@ impl BodyReader {
 
 /// The request was refused: what a client has under way is read, so that it gets to read the answer.
 async fn swallow(mut body: Incoming) {
-    const LIMIT: usize = 1 << 20;
+    const LIMIT: usize = 64 << 20;
     let mut taken = 0;
     while let Some(Ok(frame)) = body.frame().await {
         taken += frame.data_ref().map_or(0, Bytes::len);
