@@ -34,6 +34,7 @@ mod metrics;
 mod network;
 mod networks;
 mod oci_runtime;
+mod ports;
 mod ps;
 mod registry;
 mod reload;

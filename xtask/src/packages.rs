@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
+    ("curl", "curl"),
     ("ps", "procps"),
     ("nsenter", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),

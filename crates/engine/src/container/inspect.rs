@@ -80,9 +80,7 @@ impl Engine {
     /// As stored, with the daemon's default limits that apply.
     fn host_config_shown(&self, record: &Record) -> wharf_api::container::HostConfig {
         let mut host = record.host_config.clone();
-        if !record.links.is_empty() {
-            host.links = self.links_shown(record);
-        }
+        host.links = self.links_shown(record);
         let own = host.ulimits.get_or_insert_default();
         for limit in self.config.ulimits.values() {
             if !own.iter().any(|mine| mine.name == limit.name) {

@@ -1,0 +1,311 @@
+//! Published ports, seen through the stock CLI and asked for from the host, from other containers and from another machine.
+
+use std::process::Command;
+
+use wharf_e2e::Engine;
+use wharf_e2e::deadline::{LONG, wait_until};
+use wharf_e2e::images::BUSYBOX;
+use wharf_e2e::netns::NetNs;
+
+/// Answers every connection to port 80 with `hello`.
+const SERVER: &str = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www";
+
+fn server(engine: &Engine, flags: &[&str]) -> String {
+    let id = engine.run_detached(flags, &["sh", "-c", SERVER]);
+    wait_until("the server to listen", LONG, || {
+        let sockets = engine.docker_ok(&["exec", &id, "netstat", "-lnt"]);
+        sockets.contains(":80 ")
+    });
+    id
+}
+
+/// What `curl` gets from inside a namespace; empty when it gets nothing.
+fn get(netns: &NetNs, address: &str) -> String {
+    let output = netns
+        .command("curl".as_ref())
+        .args(["--silent", "--max-time", "3", &format!("http://{address}/")])
+        .output()
+        .expect("curl runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// What a container gets.
+fn get_inside(engine: &Engine, id: &str, host: &str, port: u16) -> String {
+    let script =
+        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 3 nc {host} {port} | tail -n 1");
+    engine.docker_ok(&["exec", id, "sh", "-c", &script])
+}
+
+/// A machine on the network `192.0.2.0/24` and `2001:db8::/64` of the daemon's host.
+fn neighbour(engine: &Engine) -> NetNs {
+    let name = format!("{}-lan", engine.cgroup_parent());
+    let outside = NetNs::create(&name);
+    let host = engine.cgroup_parent();
+    for line in [
+        format!("-n {host} link add out0 type veth peer name in0 netns {name}"),
+        format!("-n {host} addr add 192.0.2.1/24 dev out0"),
+        format!("-n {host} addr add 2001:db8::1/64 dev out0 nodad"),
+        format!("-n {host} link set out0 up"),
+        format!("-n {name} addr add 192.0.2.2/24 dev in0"),
+        format!("-n {name} addr add 2001:db8::2/64 dev in0 nodad"),
+        format!("-n {name} link set in0 up"),
+    ] {
+        let status = Command::new("ip")
+            .args(line.split(' '))
+            .status()
+            .expect("ip runs");
+        assert!(status.success(), "ip {line}");
+    }
+    outside
+}
+
+#[test]
+fn a_port_is_reached_from_everywhere() {
+    for flags in [
+        &[][..],
+        &["--firewall-backend=iptables"],
+        &["--iptables=false", "--ip6tables=false"],
+    ] {
+        let mut options = Engine::options();
+        for flag in flags {
+            options = options.flag(flag);
+        }
+        let engine = options.start();
+        engine.load("busybox.tar");
+        let id = server(&engine, &["-p", "8080:80"]);
+        let outside = neighbour(&engine);
+        for address in [
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "192.0.2.1:8080",
+            "[2001:db8::1]:8080",
+        ] {
+            assert_eq!(
+                get(engine.netns(), address),
+                "hello",
+                "host, {address}, {flags:?}"
+            );
+        }
+        for address in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
+            assert_eq!(
+                get(&outside, address),
+                "hello",
+                "outside, {address}, {flags:?}"
+            );
+        }
+        let neighbour = engine.run_detached(&[], &["sleep", "1000"]);
+        engine.docker_ok(&["network", "create", "other"]);
+        let stranger = engine.run_detached(&["--network", "other"], &["sleep", "1000"]);
+        for (who, asker) in [
+            ("itself", &id),
+            ("neighbour", &neighbour),
+            ("stranger", &stranger),
+        ] {
+            assert_eq!(
+                get_inside(&engine, asker, "192.0.2.1", 8080),
+                "hello",
+                "{who}, {flags:?}"
+            );
+        }
+        drop(outside);
+        engine.remove_all();
+        engine.docker_ok(&["network", "rm", "other"]);
+    }
+}
+
+#[test]
+fn a_port_on_loopback_is_for_the_host_alone() {
+    let engine = Engine::start();
+    server(&engine, &["-p", "127.0.0.1:8080:80", "-p", "[::1]:8080:80"]);
+    let outside = neighbour(&engine);
+    for address in ["127.0.0.1:8080", "[::1]:8080"] {
+        assert_eq!(get(engine.netns(), address), "hello", "{address}");
+    }
+    for address in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
+        assert_eq!(get(engine.netns(), address), "", "{address}");
+        assert_eq!(get(&outside, address), "", "outside, {address}");
+    }
+    drop(outside);
+}
+
+#[test]
+fn every_form_of_publishing_is_shown() {
+    let engine = Engine::start();
+    let id = engine.run_detached(
+        &[
+            "-p",
+            "8080:80",
+            "-p",
+            "127.0.0.1:9000-9001:90-91/udp",
+            "-p",
+            "[::1]:7000:70",
+            "-p",
+            "81",
+        ],
+        &["sleep", "1000"],
+    );
+    let shown = engine.docker_ok(&["port", &id]);
+    let lines: Vec<&str> = shown.lines().collect();
+    for line in [
+        "80/tcp -> 0.0.0.0:8080",
+        "80/tcp -> [::]:8080",
+        "90/udp -> 127.0.0.1:9000",
+        "91/udp -> 127.0.0.1:9001",
+        "70/tcp -> [::1]:7000",
+    ] {
+        assert!(lines.contains(&line), "{line}: {shown}");
+    }
+    assert_eq!(lines.len(), 7, "{shown}");
+    let chosen = |address: &str| {
+        let prefix = format!("81/tcp -> {address}:");
+        let port = lines.iter().find_map(|line| line.strip_prefix(&prefix));
+        port.unwrap_or_else(|| panic!("{prefix}: {shown}"))
+            .to_owned()
+    };
+    assert_eq!(
+        chosen("0.0.0.0"),
+        chosen("[::]"),
+        "one port for both families"
+    );
+    assert_eq!(
+        engine.docker_ok(&["port", &id, "80"]),
+        "0.0.0.0:8080\n[::]:8080"
+    );
+    let column = engine.docker_ok(&["ps", "--format", "{{.Ports}}"]);
+    assert!(
+        column.contains("0.0.0.0:8080->80/tcp") && column.contains("[::]:8080->80/tcp"),
+        "{column}"
+    );
+}
+
+#[test]
+fn ports_of_others_are_refused_in_dockers_words() {
+    let engine = Engine::start();
+    let first = engine.run_detached(&["-p", "8080:80"], &["sleep", "1000"]);
+    let refused = engine.docker(&["run", "--rm", "-p", "8080:80", BUSYBOX, "true"]);
+    assert!(
+        refused
+            .stderr
+            .contains("Bind for 0.0.0.0:8080 failed: port is already allocated"),
+        "{}",
+        refused.stderr
+    );
+    engine.docker_ok(&["rm", "-f", &first]);
+    engine.docker_ok(&["run", "--rm", "-p", "8080:80", BUSYBOX, "true"]);
+    let mut other = engine
+        .netns()
+        .command("busybox".as_ref())
+        .args(["nc", "-l", "-p", "8081"])
+        .spawn()
+        .expect("busybox runs");
+    wait_until("another program to listen", LONG, || {
+        let output = engine
+            .netns()
+            .command("ss".as_ref())
+            .arg("-lnt")
+            .output()
+            .expect("ss runs");
+        String::from_utf8_lossy(&output.stdout).contains(":8081 ")
+    });
+    let refused = engine.docker(&["run", "--rm", "-p", "8081:80", BUSYBOX, "true"]);
+    other.kill().expect("kill a child");
+    other.wait().expect("wait for a child");
+    assert!(
+        refused.stderr.contains("failed to bind host port for "),
+        "{}",
+        refused.stderr
+    );
+    assert!(
+        refused
+            .stderr
+            .contains(":8081:172.17.0.2:80/tcp: address already in use"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn ports_outlive_the_daemon_and_are_taken_over() {
+    let mut engine = Engine::start();
+    let id = server(&engine, &["-p", "8080:80"]);
+    engine.kill_daemon();
+    for address in ["127.0.0.1:8080", "[::1]:8080"] {
+        assert_eq!(
+            get(engine.netns(), address),
+            "hello",
+            "{address}, while no daemon runs"
+        );
+    }
+    engine.start_daemon();
+    assert_eq!(
+        get(engine.netns(), "[::1]:8080"),
+        "hello",
+        "under the next daemon"
+    );
+    let refused = engine.docker(&["run", "--rm", "-p", "8080:80", BUSYBOX, "true"]);
+    assert!(
+        refused.stderr.contains("port is already allocated"),
+        "{}",
+        refused.stderr
+    );
+    engine.docker_ok(&["restart", "-t", "0", &id]);
+    assert_eq!(
+        engine.docker_ok(&["port", &id, "80"]),
+        "0.0.0.0:8080\n[::]:8080"
+    );
+}
+
+#[test]
+fn daemon_options_choose_the_address() {
+    let engine = Engine::options()
+        .flag("--publish-default-address=127.0.0.1")
+        .flag("--userland-proxy=false")
+        .start();
+    engine.load("busybox.tar");
+    let id = engine.run_detached(
+        &["-p", "8080:80", "-p", "0.0.0.0:8081:81"],
+        &["sleep", "1000"],
+    );
+    assert_eq!(
+        engine.docker_ok(&["port", &id]),
+        "80/tcp -> 127.0.0.1:8080\n81/tcp -> 0.0.0.0:8081"
+    );
+}
+
+#[test]
+fn links_name_containers_on_the_default_bridge() {
+    let engine = Engine::start();
+    let db = engine.run_detached(
+        &["--name", "db", "--expose", "5432", "-e", "MODE=fast"],
+        &["sleep", "1000"],
+    );
+    let web = engine.run_detached(&["--name", "web", "--link", "db:store"], &["sleep", "1000"]);
+    let address = engine.inspect(&db, "{{.NetworkSettings.Networks.bridge.IPAddress}}");
+    let hosts = engine.docker_ok(&["exec", &web, "cat", "/etc/hosts"]);
+    assert!(
+        hosts.contains(&format!("{address}\tstore {} db", &db[..12])),
+        "{hosts}"
+    );
+    assert_eq!(
+        engine.inspect(&web, "{{.HostConfig.Links}}"),
+        "[/db:/web/store]"
+    );
+    let run = engine.docker_ok(&["run", "--rm", "--link", "db:store", BUSYBOX, "env"]);
+    for line in [
+        format!("STORE_PORT=tcp://{address}:5432"),
+        "STORE_ENV_MODE=fast".to_owned(),
+    ] {
+        assert!(run.lines().any(|l| l == line), "{line}: {run}");
+    }
+    engine.docker_ok(&["rm", "--link", "web/store"]);
+    assert_eq!(engine.inspect(&web, "{{.HostConfig.Links}}"), "[]");
+    engine.docker_ok(&["stop", "-t", "0", "db"]);
+    let refused = engine.docker(&["run", "--rm", "--link", "db", BUSYBOX, "true"]);
+    assert!(
+        refused
+            .stderr
+            .contains("Cannot link to a non running container: /db AS /"),
+        "{}",
+        refused.stderr
+    );
+}
