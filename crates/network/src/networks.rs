@@ -293,11 +293,10 @@ impl Networks {
             driver: Driver::Bridge(bridge),
             ..
         }) = network
+            && !record.internal
         {
-            if !record.internal {
-                let reach = bridge.reach(endpoint, self.publishing);
-                endpoint.ports = self.ports.take(wanted, &reach)?;
-            }
+            let reach = bridge.reach(endpoint, self.publishing);
+            endpoint.ports = self.ports.take(wanted, &reach)?;
         }
         Ok(())
     }

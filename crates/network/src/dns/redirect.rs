@@ -1,5 +1,7 @@
 //! Rules inside a container's namespace: what it sends to port 53 of our address goes to the ports of our sockets.
 
+use std::io::ErrorKind;
+
 use crate::error::NetworkError;
 use crate::error::Step;
 use crate::firewall::Attributes;
@@ -25,6 +27,7 @@ const NEW_TABLE: u16 = SUBSYSTEM << 8;
 const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
+const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
@@ -36,12 +39,20 @@ const PRIORITY: i32 = -100;
 /// Installs the rules in the calling thread's namespace; earlier ones of ours are replaced.
 pub(super) fn install(ports: Ports) -> Result<(), NetworkError> {
     let mut connection = Connection::open_netfilter().step(|| "open nftables".into())?;
-    let mut batch = transaction(ports);
-    let last_command = batch.len() - 2;
-    Ok(connection.exchange_acknowledged_at(&mut batch, last_command)?)
+    let mut send = |existing| {
+        let mut batch = transaction(ports, existing);
+        let last_command = batch.len() - 2;
+        connection.exchange_acknowledged_at(&mut batch, last_command)
+    };
+    match send(false) {
+        Err(error) if error.source.kind() == ErrorKind::AlreadyExists => Ok(send(true)?),
+        other => Ok(other?),
+    }
 }
 
-fn transaction(ports: Ports) -> Batch {
+/// `existing`: instead of rules that are there. The kernel makes whoever throws rules away wait for every processor, five milliseconds
+/// and more, which a new namespace is spared.
+fn transaction(ports: Ports, existing: bool) -> Batch {
     let mut batch = Batch::new();
     let edge = [0, 0, 0, SUBSYSTEM.to_be_bytes()[1]];
     batch.push_raw("begin nftables transaction", BATCH_BEGIN, 0, &edge);
@@ -55,25 +66,11 @@ fn transaction(ports: Ports) -> Batch {
     let table = |attributes: &mut Attributes| {
         attributes.text(1, TABLE);
     };
-    // Adding first makes the deletion succeed whether there was one or not.
-    push(
-        "add the table of the name server",
-        NEW_TABLE,
-        CREATE,
-        &table,
-    );
-    push(
-        "delete the table of the name server",
-        DELETE_TABLE,
-        0,
-        &table,
-    );
-    push(
-        "add the table of the name server",
-        NEW_TABLE,
-        CREATE,
-        &table,
-    );
+    if existing {
+        push("delete the table of the name server", DELETE_TABLE, 0, &table);
+    }
+    let flags = CREATE | EXCLUSIVE;
+    push("add the table of the name server", NEW_TABLE, flags, &table);
     push(
         "add the chain of the name server",
         NEW_CHAIN,
