@@ -67,7 +67,12 @@ fn transaction(ports: Ports, existing: bool) -> Batch {
         attributes.text(1, TABLE);
     };
     if existing {
-        push("delete the table of the name server", DELETE_TABLE, 0, &table);
+        push(
+            "delete the table of the name server",
+            DELETE_TABLE,
+            0,
+            &table,
+        );
     }
     let flags = CREATE | EXCLUSIVE;
     push("add the table of the name server", NEW_TABLE, flags, &table);
