@@ -114,7 +114,7 @@ fn timed(method: &str, pattern: &str) -> Option<Timed> {
     Some(match (method, pattern) {
         ("POST", "/containers/create") => Timed::Container("create"),
         ("POST", "/containers/{name}/start") => Timed::Container("start"),
-        ("DELETE", "/containers/{name}") => Timed::Container("delete"),
+        ("DELETE", "/containers/{name:.*}") => Timed::Container("delete"),
         ("GET", "/containers/{name}/changes") => Timed::Container("changes"),
         ("POST", "/commit") => Timed::Container("commit"),
         ("POST", "/networks/{id}/connect") => Timed::Network("connect"),
@@ -204,8 +204,11 @@ mod tests {
         for (method, pattern) in [
             ("POST", "/containers/create"),
             ("POST", "/containers/{name}/start"),
-            ("DELETE", "/containers/{name}"),
+            ("DELETE", "/containers/{name:.*}"),
             ("GET", "/containers/{name}/changes"),
+            ("POST", "/commit"),
+            ("POST", "/networks/{id}/connect"),
+            ("POST", "/networks/{id}/disconnect"),
             ("DELETE", "/images/{name:.*}"),
             ("POST", "/images/prune"),
         ] {
