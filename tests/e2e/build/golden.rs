@@ -156,6 +156,8 @@ fn wording(text: &str) -> String {
 
 /// IDs and hashes become stars. The reference says "Removing" where the newer one says "Removed", and reports of deprecation go.
 fn mask(text: &str) -> String {
+    // How standard error is cut into pieces is chance.
+    let text = text.replace("\u{1b}[0m\u{1b}[91m", "");
     let text = text.replace(
         "Removing intermediate container",
         " ---> Removed intermediate container",
