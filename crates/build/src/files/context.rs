@@ -202,7 +202,11 @@ impl<R: io::BufRead> Receiver<R> {
         entry.path.clone_from(&path);
         entry.mtime.nanos = 0;
         entry.atime = None;
-        if entry.kind != Kind::Directory {
+        let replaces_directory = self
+            .entries
+            .get(&path)
+            .is_some_and(|known| known.entry.kind == Kind::Directory);
+        if entry.kind != Kind::Directory && replaces_directory {
             // What was a directory before has no content any more.
             let below = [path.as_slice(), b"/"].concat();
             self.entries.retain(|known, _| !known.starts_with(&below));

@@ -147,6 +147,11 @@ fn follow(body: &mut impl Read, shown: &mut Shown) -> Result<String, Failure> {
             image = id.to_owned();
             continue;
         }
+        if image.is_empty() && progress.stream.starts_with("sha256:") {
+            // All that a quiet build says.
+            progress.stream.trim().clone_into(&mut image);
+            continue;
+        }
         shown.line(&progress)?;
     }
     Ok(image)
