@@ -15,7 +15,7 @@ failed=0
 export DOCKER_HOST=unix:///run/w.sock
 mkdir -p /run /disk
 mount -t tmpfs disk /disk
-/wharf daemon --data-root /disk/data --exec-root /run/w -p /run/w.pid -H $DOCKER_HOST --bridge none --iptables=false \
+/wharf daemon --data-root /disk/data --exec-root /run/w -p /run/w.pid -H $DOCKER_HOST --bridge none --iptables=false --ip6tables=false \
     --ip-forward=false --cdi-spec-dir /cdi >/tmp/daemon.log 2>&1 &
 n=0
 until [ -S /run/w.sock ] || [ $n -gt 300 ]; do n=$((n + 1)); usleep 100000; done

@@ -7,6 +7,7 @@ use wharf_api::container::{LogConfig, Ulimit};
 use wharf_network::NetworkConfig;
 
 use crate::images::collect::CollectLimits;
+use crate::userns::subid::Remap;
 pub use wharf_runtime::plan::SeccompPolicy;
 use wharf_store::drivers::Choice;
 
@@ -41,6 +42,8 @@ pub struct EngineConfig {
     pub no_new_privileges: bool,
     /// System call filter of containers that do not bring their own.
     pub seccomp_profile: SeccompProfile,
+    /// Ids of all containers that do not say otherwise.
+    pub userns_remap: Option<Remap>,
     /// Directories with descriptions of CDI devices; a later one wins.
     pub cdi_spec_dirs: Vec<String>,
     /// Realtime scheduling period of the containers' parent groups, microseconds; 0 leaves it (v1).
@@ -175,6 +178,7 @@ impl EngineConfig {
             init_binary: "docker-init".into(),
             no_new_privileges: false,
             seccomp_profile: SeccompProfile::default(),
+            userns_remap: None,
             cdi_spec_dirs: crate::cdi::DEFAULT_DIRS.map(str::to_owned).into(),
             cpu_rt_period: 0,
             cpu_rt_runtime: 0,

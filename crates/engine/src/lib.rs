@@ -27,6 +27,7 @@ pub mod logs;
 pub mod networks;
 mod registry;
 pub mod state;
+pub mod userns;
 pub mod volumes;
 
 pub use config::{EngineConfig, LiveConfig};
@@ -65,6 +66,8 @@ pub struct Engine {
     pub host: HostFacts,
     /// Number of CPUs we may use; the standard library reads a dozen files to tell.
     pub(crate) cpus: usize,
+    /// Held while a container's own range of ids is chosen and until the container is among the others.
+    pub(crate) placing_ids: parking_lot::Mutex<()>,
     /// What its control groups can limit.
     pub(crate) abilities: Abilities,
     /// Events.

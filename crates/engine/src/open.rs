@@ -57,6 +57,7 @@ impl Engine {
         let registry = crate::registry::config(&config.live).map_err(Error::invalid)?;
         let engine = Arc::new_cyclic(|this| Engine {
             id,
+            placing_ids: parking_lot::Mutex::new(()),
             abilities: Abilities::probe(&host),
             host,
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -38,6 +38,33 @@ impl NetworkManager {
         self.networks.lock().bare_endpoint("host")
     }
 
+    /// As [`NetworkManager::isolated`], in a namespace that was made elsewhere: one that belongs to a user namespace.
+    pub fn isolated_in(&self, netns: OwnedFd) -> Result<Sandbox, NetworkError> {
+        let endpoint = self.networks.lock().bare_endpoint("none")?;
+        match Namespace::new_elsewhere(netns, Arc::clone(&self.host_namespace)).and_then(finish) {
+            Ok(netns) => Ok(Sandbox {
+                netns,
+                endpoints: vec![endpoint],
+                resolver: None,
+            }),
+            Err(error) => {
+                self.release(&endpoint);
+                Err(error)
+            }
+        }
+    }
+
+    /// As [`NetworkManager::attach`], in a namespace that was made elsewhere.
+    pub fn attach_in(
+        &self,
+        netns: OwnedFd,
+        requests: &[EndpointRequest],
+    ) -> Result<Sandbox, NetworkError> {
+        let wanted = self.networks.lock().interfaces(requests, &[])?;
+        let namespace = Namespace::new_elsewhere(netns, Arc::clone(&self.host_namespace))?;
+        self.attach_to(namespace, requests, &wanted)
+    }
+
     /// A namespace attached to every network asked for, in this order.
     pub fn attach(
         &self,
@@ -66,10 +93,18 @@ impl NetworkManager {
         } else {
             &self.bare
         };
-        let mut namespace = stock.take()?;
+        self.attach_to(stock.take()?, requests, &wanted)
+    }
+
+    fn attach_to(
+        &self,
+        mut namespace: Namespace,
+        requests: &[EndpointRequest],
+        wanted: &[Wanted],
+    ) -> Result<Sandbox, NetworkError> {
         let mut endpoints = Vec::with_capacity(requests.len());
         let attached = self
-            .attach_all(&mut namespace, requests, &wanted, &mut endpoints)
+            .attach_all(&mut namespace, requests, wanted, &mut endpoints)
             .and_then(|()| self.resolver_for(&namespace, &endpoints))
             .and_then(|resolver| Ok((finish(namespace)?, resolver)));
         match attached {

@@ -79,6 +79,22 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// A new namespace that somebody else has made, brought to where a prepared one is.
+    pub(crate) fn new_elsewhere(
+        namespace: OwnedFd,
+        host: Arc<OwnedFd>,
+    ) -> Result<Namespace, NetworkError> {
+        let mut namespace = Namespace::existing(namespace, host)?;
+        let mut batch = Batch::new();
+        batch.push_route(
+            "bring up loopback",
+            0,
+            change_link(LOOPBACK, Vec::new(), true),
+        );
+        namespace.connection.exchange(&mut batch)?;
+        Ok(namespace)
+    }
+
     /// The veth pair for the interface `name`: the prepared one if there is one yet, else a new one.
     pub(crate) fn take_pair(&mut self, name: &str) -> Result<Pair, NetworkError> {
         match self.pair.take() {

@@ -19,3 +19,4 @@ pub mod seccomp;
 pub mod signal;
 pub mod signal_watch;
 pub mod tty;
+pub mod userns;

@@ -128,6 +128,9 @@ pub struct WharfOptions {
     /// It belongs to a step of a build: the engine removes it when it finds it without one.
     #[serde(skip_serializing_if = "is_zero")]
     pub build_step: bool,
+    /// Seconds by which a clock (`monotonic`, `boottime`) is ahead of the host's, in a time namespace.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub time_offsets: BTreeMap<String, i64>,
 }
 
 /// Log driver and its options.

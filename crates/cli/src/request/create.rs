@@ -160,12 +160,7 @@ fn host_config(
         storage_opt: storage_options(matches.list("storage-opt"))?,
         tmpfs: tmpfs(matches.list("tmpfs")),
         uts_mode: mode(matches, "uts", &["", "host"], "--uts: invalid UTS mode")?,
-        userns_mode: mode(
-            matches,
-            "userns",
-            &["", "host"],
-            "--userns: invalid USER mode",
-        )?,
+        userns_mode: userns_mode(matches)?,
         shm_size: matches
             .text("shm-size")
             .and_then(|value| size::parse_binary(value).ok())
@@ -185,6 +180,7 @@ fn host_config(
             health_on_failure: text("health-on-failure"),
             unified: resources::pairs(matches.list("cgroup-conf")),
             hugepage_limits: resources::numbers(matches.list("hugepage-limit"))?,
+            time_offsets: resources::numbers(matches.list("time-offset"))?,
             ..WharfOptions::default()
         },
         ..HostConfig::default()
@@ -197,6 +193,20 @@ fn host_config(
     host.pids_limit = Some(matches.int("pids-limit").unwrap_or(0));
     host.ulimits = Some(ulimits(matches.list("ulimit"))?);
     Ok(host)
+}
+
+/// Docker's modes, and this engine's `auto[:size=n]` and `container:<name>`.
+fn userns_mode(matches: &Matches) -> Result<String, String> {
+    let given = matches.text_or_empty("userns");
+    if given == "auto" || given.starts_with("auto:") || given.starts_with("container:") {
+        return Ok(given.to_owned());
+    }
+    mode(
+        matches,
+        "userns",
+        &["", "host"],
+        "--userns: invalid USER mode",
+    )
 }
 
 fn fill_devices(host: &mut HostConfig, matches: &Matches) -> Result<(), String> {

@@ -251,6 +251,11 @@ pub const SURROUNDINGS: &[Flag] = &[
     )
     .check(resources::check_pair),
     list("hugepage-limit", "Limit huge pages of a size (2MB=bytes)").check(resources::check_pair),
+    list(
+        "time-offset",
+        "Set a clock ahead of the host's (monotonic=seconds, boottime=seconds)",
+    )
+    .check(resources::check_pair),
     duration(
         "health-interval",
         "Time between running the check (ms|s|m|h) (default 0s)",

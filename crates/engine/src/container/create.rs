@@ -89,6 +89,9 @@ impl Engine {
         settle_command(&mut config)?;
         let log_options = log_driver::settle(&mut host.log_config, &self.config.log)?;
         normalise::host_config(&mut host, &self.settings(), self.abilities.cgroup_v2);
+        if self.is_remapped(&host) {
+            crate::userns::conflicts(&host)?;
+        }
         self.pin_shared_namespaces(&mut host)?;
         let image_volumes = config
             .volumes
@@ -120,7 +123,7 @@ impl Engine {
     /// Modes that name another container keep naming it after a rename.
     fn pin_shared_namespaces(&self, host: &mut HostConfig) -> Result<()> {
         // A missing owner of the network is only noticed at the start (moby `generateSecurityOpt`).
-        for mode in [&host.ipc_mode, &host.pid_mode] {
+        for mode in [&host.ipc_mode, &host.pid_mode, &host.userns_mode] {
             if let Some(owner) = mode.strip_prefix("container:") {
                 self.containers
                     .get(owner)
@@ -131,6 +134,7 @@ impl Engine {
             &mut host.network_mode,
             &mut host.ipc_mode,
             &mut host.pid_mode,
+            &mut host.userns_mode,
         ] {
             if let Some(container) = mode
                 .strip_prefix("container:")
@@ -177,8 +181,13 @@ impl Engine {
             driver: self.store.driver().name().to_owned(),
             os,
             log_options,
+            first_id: 0,
             host_config,
         };
+        let _placing = self.placing_ids.lock();
+        if let crate::userns::Mode::Auto(size) = crate::userns::Mode::of(&record.host_config) {
+            record.first_id = self.place_ids(size)?;
+        }
         record.mounts = self.make_volumes(&record, wanted)?;
         let state = State::default();
         let container = Arc::new(Container::new(record, state));

@@ -284,7 +284,13 @@ fn extensions(host: &HostConfig, can: &Abilities) -> Result<()> {
             "limits of huge pages need the hugetlb controller, which is not mounted",
         ));
     }
-    Ok(())
+    let known = |clock: &str| matches!(clock, "monotonic" | "boottime");
+    match wharf.time_offsets.keys().find(|clock| !known(clock)) {
+        Some(clock) => Err(Error::invalid(format!(
+            "unknown clock {clock:?}, expected monotonic or boottime"
+        ))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -80,8 +80,12 @@ pub struct Attached {
     pub resolver: Option<ResolverSockets>,
 }
 
-/// Connects a container. Blocking.
-pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
+/// Connects a container. `given`: its network namespace, where it must belong to a user namespace. Blocking.
+pub fn attach(
+    manager: &NetworkManager,
+    record: &Record,
+    given: Option<OwnedFd>,
+) -> Result<Attached> {
     let sandbox_id = ids::random();
     match Mode::of(&record.host_config) {
         Mode::Container(_) => Ok(Attached::default()),
@@ -92,7 +96,10 @@ pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
             resolver: None,
         }),
         Mode::None => {
-            let sandbox = manager.isolated()?;
+            let sandbox = match given {
+                Some(netns) => manager.isolated_in(netns)?,
+                None => manager.isolated()?,
+            };
             Ok(Attached {
                 netns: Some(sandbox.netns),
                 endpoints: sandbox.endpoints,
@@ -102,7 +109,11 @@ pub fn attach(manager: &NetworkManager, record: &Record) -> Result<Attached> {
         }
         Mode::Networks => {
             let requests = requests(record)?;
-            let sandbox = manager.attach(&record.id, &requests).map_err(|error| {
+            let sandbox = match given {
+                Some(netns) => manager.attach_in(netns, &requests),
+                None => manager.attach(&record.id, &requests),
+            };
+            let sandbox = sandbox.map_err(|error| {
                 Error::from(error).context("failed to set up container networking")
             })?;
             Ok(Attached {

@@ -42,6 +42,9 @@ pub struct Record {
     pub os: String,
     /// The log driver and options the container really uses: what inspect shows plus our rotation defaults.
     pub log_options: BTreeMap<String, String>,
+    /// Where its own range of user and group ids begins on the host, with `--userns auto`.
+    #[serde(default)]
+    pub first_id: u32,
 }
 
 /// Another container under a name of one's own.

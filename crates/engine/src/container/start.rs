@@ -19,6 +19,7 @@ use super::spec::{self, Inputs, Joined};
 use super::start_error::StartError;
 use super::status::{Change, Status};
 use super::{Container, Live, log_plan};
+use crate::userns::UserNamespace;
 use crate::{Engine, Error, Result};
 
 /// Who asks for a start.
@@ -83,12 +84,14 @@ impl Engine {
             sandbox_id,
             resolver: _,
         } = prepared.attached;
+        let held = prepared.userns;
         container.attached().await;
-        match self
+        let spawned = self
             .spawner
             .spawn(request, netns, container.take_pending())
-            .await
-        {
+            .await;
+        drop(held);
+        match spawned {
             Ok((monitor, started, events)) => {
                 let (ended, _) = watch::channel(false);
                 let live = Live {
@@ -131,14 +134,20 @@ impl Engine {
             .handle()
             .ok_or_else(|| Error::new(Kind::Unavailable, "the daemon is shutting down"))?;
         crate::blocking(move || {
-            let mut attached = network::attach(&engine.network, &record)?;
+            let mut userns = engine.user_namespace(&record)?;
+            let given = userns.network.take();
+            let mut attached = network::attach(&engine.network, &record, given)?;
             engine.tell_attachments("connect", &record.id, &attached.endpoints);
             let resolver = attached.resolver.take();
             let planned = engine
                 .resolve_names(&record, &attached.endpoints, resolver)
-                .and_then(|()| engine.plan_start(&record, &attached));
+                .and_then(|()| engine.plan_start(&record, &attached, &userns));
             match planned {
-                Ok(plan) => Ok(Prepared { plan, attached }),
+                Ok(plan) => Ok(Prepared {
+                    plan,
+                    attached,
+                    userns,
+                }),
                 Err(error) => {
                     engine.release_network(&record.id, &attached.endpoints);
                     Err(error)
@@ -149,7 +158,12 @@ impl Engine {
     }
 
     /// Writes the container's files and plans its process. Errors are the daemon's own, as in moby's `createSpec`.
-    fn plan_start(&self, record: &Record, attached: &Attached) -> Result<ContainerPlan> {
+    fn plan_start(
+        &self,
+        record: &Record,
+        attached: &Attached,
+        userns: &UserNamespace,
+    ) -> Result<ContainerPlan> {
         let linked = self.linked(record)?;
         self.write_files(record, attached, &linked)?;
         self.update_linking(&record.id, &attached.endpoints);
@@ -157,7 +171,7 @@ impl Engine {
         self.mount_shared_memory(record)?;
         let mounts = self.ready_mounts(record)?;
         let plan = self
-            .plan_container(record, &mounts, linked)
+            .plan_container(record, &mounts, linked, userns)
             .map_err(|error| {
                 if error.kind() == Kind::NotImplemented {
                     error
@@ -187,13 +201,14 @@ impl Engine {
         record: &Record,
         mounts: &[MountRecord],
         linked: Vec<Linked>,
+        userns: &UserNamespace,
     ) -> Result<ContainerPlan> {
         let mut joined = self.joined_namespaces(record)?;
         joined.linked = linked
             .into_iter()
             .flat_map(|other| other.variables)
             .collect();
-        self.plan_with(record, mounts, joined, self.shared_memory(record)?)
+        self.plan_with(record, mounts, joined, self.shared_memory(record)?, userns)
     }
 
     /// The plan of a container as far as it does not depend on others: what a daemon needs that finds it running.
@@ -201,8 +216,10 @@ impl Engine {
     /// Devices and their descriptions may be gone from the host since its start. Nothing that can still happen to a running
     /// container depends on them.
     pub(crate) fn plan_alone(&self, record: &Record) -> Result<ContainerPlan> {
-        let plan =
-            |record: &Record| self.plan_with(record, &record.mounts, Joined::default(), None);
+        let userns = self.user_namespace_of(record);
+        let plan = |record: &Record| {
+            self.plan_with(record, &record.mounts, Joined::default(), None, &userns)
+        };
         plan(record).or_else(|error| {
             let mut rest = record.clone();
             let host = &mut rest.host_config;
@@ -220,6 +237,7 @@ impl Engine {
         mounts: &[MountRecord],
         joined: Joined,
         shm: Option<PathBuf>,
+        userns: &UserNamespace,
     ) -> Result<ContainerPlan> {
         let files = Files::in_dir(&self.files_dir(record));
         let apparmor = self.host.features.apparmor;
@@ -231,10 +249,16 @@ impl Engine {
             joined,
             shm,
             mounts,
+            userns,
         };
         let (spec, groups) = spec::make(&inputs)?;
-        let extra = spec::extra(&inputs, self.store.rootfs(&record.id)?, &groups)?;
+        let extra = spec::extra(&inputs, &spec, self.store.rootfs(&record.id)?, &groups)?;
         let foreign = self.foreign_runtime(record, &spec, &extra)?;
+        if foreign.is_some() && userns.path.is_some() {
+            return Err(Error::not_implemented(
+                "user namespaces with another runtime are not supported yet",
+            ));
+        }
         let plan = plan(&spec, extra, &self.host).map_err(plan_error)?;
         Ok(ContainerPlan { foreign, ..plan })
     }
@@ -476,6 +500,8 @@ struct Begun {
 struct Prepared {
     plan: ContainerPlan,
     attached: Attached,
+    /// Holds what the plan names until the spawner has it.
+    userns: UserNamespace,
 }
 
 /// Whether a client may start it (moby `validateState`).

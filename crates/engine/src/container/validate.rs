@@ -181,7 +181,7 @@ fn modes(host: &HostConfig) -> Result<()> {
             host.cgroupns_mode
         )));
     }
-    if !matches!(host.userns_mode.as_str(), "" | "host") {
+    if crate::userns::Mode::parse(&host.userns_mode).is_none() {
         return Err(Error::invalid(format!(
             "invalid USER mode: {}",
             host.userns_mode

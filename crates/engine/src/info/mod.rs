@@ -139,6 +139,7 @@ impl Engine {
                 features.cgroup_namespaces && private_cgroups,
                 "name=cgroupns",
             ),
+            (self.config.userns_remap.is_some(), "name=userns"),
             (self.config.no_new_privileges, "name=no-new-privileges"),
         ]
         .into_iter()

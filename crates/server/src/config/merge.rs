@@ -237,11 +237,11 @@ mod tests {
     #[test]
     fn unsupported_options_are_refused_unless_off() {
         let load = |options| settings(map(options), None);
-        assert!(load(json!({"userns-remap": "", "ipv6": false, "storage-opts": []})).is_ok());
-        let error = load(json!({"userns-remap": "default"})).expect_err("unsupported");
+        assert!(load(json!({"selinux-enabled": false, "ipv6": false, "storage-opts": []})).is_ok());
+        let error = load(json!({"cri-containerd": true})).expect_err("unsupported");
         assert_eq!(
             error.to_string(),
-            "userns-remap is not supported by this engine yet"
+            "cri-containerd is not supported by this engine yet"
         );
     }
 }

@@ -646,7 +646,7 @@ pub const OPTIONS: &[Opt] = &[
         "userns-remap",
         "userns-remap",
         Text,
-        No,
+        Yes,
         "User/Group setting for user namespaces",
     ),
     // Only in the file.

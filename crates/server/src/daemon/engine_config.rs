@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use wharf_api::container::LogConfig;
 use wharf_engine::config::{RuntimeConfig, SeccompPolicy, SeccompProfile};
 use wharf_engine::images::collect::CollectLimits;
+use wharf_engine::userns::subid::Remap;
 use wharf_engine::{EngineConfig, LiveConfig, StorageChoice as Choice};
 
 use super::DaemonError;
@@ -67,6 +68,10 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     config.init = settings.init;
     config.no_new_privileges = settings.no_new_privileges;
     config.seccomp_profile = seccomp_profile(&settings.seccomp_profile)?;
+    if !matches!(settings.userns_remap.as_str(), "" | "host") {
+        let remap = Remap::resolve(&settings.userns_remap).map_err(DaemonError::UsernsRemap)?;
+        config.userns_remap = Some(remap);
+    }
     if !settings.cdi_spec_dirs.is_empty() {
         config.cdi_spec_dirs.clone_from(&settings.cdi_spec_dirs);
         // One empty word turns the interface off.

@@ -48,6 +48,9 @@ pub enum DaemonError {
         /// What is wrong.
         source: pidfile::PidfileError,
     },
+    /// `--userns-remap`.
+    #[error("user namespaces cannot be set up: {0}")]
+    UsernsRemap(String),
     /// `--seccomp-profile`.
     #[error("opening seccomp profile ({path}) failed: {source}")]
     Seccomp {

@@ -15,15 +15,16 @@ pub mod tmpfs;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use wharf_runtime::plan::{OciExtra, PlanExtra, UserSpec};
+use wharf_runtime::plan::{Mappings, OciExtra, PlanExtra, UserSpec};
 use wharf_spec::rootfs::RootfsMount;
 use wharf_spec::runtime::{
-    Linux, LinuxBuilder, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    Linux, LinuxBuilder, LinuxResourcesBuilder, LinuxTimeOffset, Mount, PosixRlimit,
+    PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
 };
 
 use super::files::Files;
 use super::record::{MountRecord, Record};
+use crate::userns::UserNamespace;
 use crate::{EngineConfig, Error, Result};
 
 /// Everything a spec is made from.
@@ -43,6 +44,8 @@ pub struct Inputs<'a> {
     pub shm: Option<PathBuf>,
     /// Mounts with their sources ready.
     pub mounts: &'a [MountRecord],
+    /// Whose ids it has.
+    pub userns: &'a UserNamespace,
 }
 
 /// Paths of namespaces that belong to other containers, and what else comes from those.
@@ -92,7 +95,12 @@ pub fn make(inputs: &Inputs<'_>) -> Result<(Spec, Vec<u32>)> {
 }
 
 /// What the runtime needs beyond the spec.
-pub fn extra(inputs: &Inputs<'_>, rootfs: RootfsMount, groups: &[u32]) -> Result<PlanExtra> {
+pub fn extra(
+    inputs: &Inputs<'_>,
+    spec: &Spec,
+    rootfs: RootfsMount,
+    groups: &[u32],
+) -> Result<PlanExtra> {
     let Record {
         config,
         host_config: host,
@@ -110,8 +118,42 @@ pub fn extra(inputs: &Inputs<'_>, rootfs: RootfsMount, groups: &[u32]) -> Result
         create_cwd: true,
         init,
         seccomp: security::seccomp(host, inputs.engine),
-        oci: OciExtra::default(),
+        oci: OciExtra {
+            rootfs_mappings: inputs.userns.mappings.clone(),
+            mount_mappings: mount_mappings(inputs, spec),
+            ..OciExtra::default()
+        },
     })
+}
+
+/// With ids of its own a container owns its volumes and its files in `/etc`, not what is bound from the host.
+fn mount_mappings(inputs: &Inputs<'_>, spec: &Spec) -> Vec<Mappings> {
+    let own = &inputs.userns.mappings;
+    if own.uids.is_empty() {
+        return Vec::new();
+    }
+    let files = [
+        &inputs.files.hosts,
+        &inputs.files.hostname,
+        &inputs.files.resolv_conf,
+    ];
+    let is_own = |mount: &Mount| {
+        let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        let volume = inputs.mounts.iter().find(|record| {
+            record.kind == "volume" && Path::new(&record.destination) == mount.destination()
+        });
+        volume.is_some() || files.iter().any(|file| *file == source)
+    };
+    let mounts = spec.mounts().iter().flatten();
+    mounts
+        .map(|mount| {
+            if is_own(mount) {
+                own.clone()
+            } else {
+                Mappings::default()
+            }
+        })
+        .collect()
 }
 
 fn process(inputs: &Inputs<'_>) -> Result<Process> {
@@ -177,7 +219,11 @@ fn linux(inputs: &Inputs<'_>) -> Result<Linux> {
         .map_err(unbuildable)?;
     resources::fill(&mut resources, host)?;
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces::make(host, &inputs.joined))
+        .namespaces(namespaces::make(
+            host,
+            &inputs.joined,
+            inputs.userns.path.as_deref(),
+        ))
         .devices(devices)
         .resources(resources)
         .sysctl(sysctls(inputs))
@@ -188,7 +234,24 @@ fn linux(inputs: &Inputs<'_>) -> Result<Linux> {
         .map_err(unbuildable)?;
     linux.set_rootfs_propagation(mounts::rootfs_propagation(inputs.mounts));
     linux.set_seccomp(None);
+    linux.set_time_offsets(time_offsets(&host.wharf.time_offsets)?);
     Ok(linux)
+}
+
+/// Clocks ahead of the host's by so many seconds (time_namespaces(7)).
+fn time_offsets(
+    offsets: &std::collections::BTreeMap<String, i64>,
+) -> Result<Option<HashMap<String, LinuxTimeOffset>>> {
+    if offsets.is_empty() {
+        return Ok(None);
+    }
+    let mut clocks = HashMap::new();
+    for (clock, secs) in offsets {
+        let offset = serde_json::from_value(serde_json::json!({"secs": secs, "nanosecs": 0}))
+            .map_err(|error| Error::caused("build spec", error))?;
+        clocks.insert(clock.clone(), offset);
+    }
+    Ok(Some(clocks))
 }
 
 fn sysctls(inputs: &Inputs<'_>) -> HashMap<String, String> {
@@ -197,7 +260,10 @@ fn sysctls(inputs: &Inputs<'_>) -> HashMap<String, String> {
     let private_network =
         host.network_mode != "host" && !host.network_mode.starts_with("container:");
     if private_network {
-        values.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+        // Most of these groups have no meaning under other ids.
+        if inputs.userns.path.is_none() {
+            values.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+        }
         values.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
     }
     values.extend(host.sysctls.clone());

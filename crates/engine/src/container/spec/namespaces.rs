@@ -1,6 +1,6 @@
 //! Which namespaces a container gets, shares or joins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use wharf_api::container::HostConfig;
 use wharf_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType};
@@ -8,7 +8,7 @@ use wharf_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceT
 use super::Joined;
 
 /// One entry per namespace that is not the host's.
-pub fn make(host: &HostConfig, joined: &Joined) -> Vec<LinuxNamespace> {
+pub fn make(host: &HostConfig, joined: &Joined, user: Option<&Path>) -> Vec<LinuxNamespace> {
     let own = |wanted: bool, kind| wanted.then(|| namespace(kind, None));
     let shared = |host_mode: bool, path: &Option<PathBuf>, kind| match path {
         Some(path) => Some(namespace(kind, Some(path.clone()))),
@@ -33,6 +33,11 @@ pub fn make(host: &HostConfig, joined: &Joined) -> Vec<LinuxNamespace> {
             LinuxNamespaceType::Ipc,
         ),
         own(host.cgroupns_mode == "private", LinuxNamespaceType::Cgroup),
+        user.map(|path| namespace(LinuxNamespaceType::User, Some(path.to_owned()))),
+        own(
+            !host.wharf.time_offsets.is_empty(),
+            LinuxNamespaceType::Time,
+        ),
     ]
     .into_iter()
     .flatten()
@@ -60,7 +65,7 @@ mod tests {
                 .map_or(String::new(), |path| format!("={}", path.display()));
             format!("{}{path}", namespace.typ())
         };
-        make(host, joined)
+        make(host, joined, None)
             .iter()
             .map(text)
             .collect::<Vec<_>>()
