@@ -284,3 +284,111 @@ fn read_only_binds_are_read_only_to_the_bottom() {
     rustix::mount::unmount(&inner, rustix::mount::UnmountFlags::DETACH).expect("unmounted");
     assert_eq!((deep.as_str(), shallow.as_str()), ("refused", "written"));
 }
+
+/// Ids of process 1 on the host: user, group.
+fn host_ids(engine: &Engine, id: &str) -> (u32, u32) {
+    let pid = engine.inspect(id, "{{.State.Pid}}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a live process");
+    let first = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|n| n.parse().ok()).expect("an id")
+    };
+    (first("Uid:"), first("Gid:"))
+}
+
+#[test]
+fn containers_can_have_ranges_of_ids_of_their_own() {
+    let engine = Engine::start();
+    let start = || {
+        let body = serde_json::json!({
+            "Image": BUSYBOX, "Cmd": ["sleep", "1000"],
+            "HostConfig": {"UsernsMode": "auto", "Binds": ["shared:/data"]}
+        });
+        let id = engine.create(&body);
+        engine.docker_ok(&["start", &id]);
+        id
+    };
+    let (one, two) = (start(), start());
+    let (first, second) = (host_ids(&engine, &one).0, host_ids(&engine, &two).0);
+    assert!(
+        first >= 1 << 31 && second >= first + 65_536,
+        "{first} {second}"
+    );
+    // Root inside, with its files its own, and a network it may configure.
+    let script = "id -u; stat -c %u /bin/busybox /data; touch /data/$HOSTNAME /root/x && echo wrote; ping -c1 -w2 127.0.0.1 >/dev/null && echo pinged; cat /proc/self/uid_map | tr -s ' '";
+    let seen = engine.docker_ok(&["exec", &one, "sh", "-c", script]);
+    let expected = format!("0\n0\n0\nwrote\npinged\n 0 {first} 65536");
+    assert_eq!(seen, expected);
+    // The volume is the same for containers with other ids, and for those with none.
+    engine.docker_ok(&["exec", &two, "rm", &format!("/data/{}", &one[..12])]);
+    assert_eq!(
+        engine.run(&["-v", "shared:/data"], &["stat", "-c", "%u", "/data"]),
+        "0"
+    );
+    engine.docker_ok(&["restart", "-t", "0", &one]);
+    assert_eq!(host_ids(&engine, &one).0, first, "the range stays");
+}
+
+#[test]
+fn all_containers_can_have_other_ids() {
+    let engine = Engine::options()
+        .flag("--userns-remap")
+        .flag("default")
+        .start();
+    engine.load_bytes(&archive("busybox.tar"));
+    let subuid = std::fs::read_to_string("/etc/subuid").expect("made");
+    let line = subuid
+        .lines()
+        .find(|line| line.starts_with("dockremap:"))
+        .expect("a range");
+    let first: u32 = line
+        .split(':')
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    let id = engine.run_detached(&[], &["sleep", "1000"]);
+    assert_eq!(host_ids(&engine, &id).0, first);
+    assert_eq!(
+        engine.docker_ok(&["exec", &id, "sh", "-c", "id -u; touch /x; stat -c %u /x"]),
+        "0\n0"
+    );
+    let host = engine.run_detached(&["--userns", "host"], &["sleep", "1000"]);
+    assert_eq!(host_ids(&engine, &host).0, 0);
+    let joined = engine.run(
+        &["--network", &format!("container:{id}")],
+        &["readlink", "/proc/self/ns/user"],
+    );
+    assert_eq!(
+        joined,
+        engine.docker_ok(&["exec", &id, "readlink", "/proc/self/ns/user"])
+    );
+    for flags in [
+        ["--privileged", "--rm"],
+        ["--pid", "host"],
+        ["--network", "host"],
+    ] {
+        let refused = engine.docker(&[&["run"], &flags[..], &[BUSYBOX, "true"]].concat());
+        assert_eq!(refused.code, 125, "{refused:?}");
+    }
+    assert!(
+        engine
+            .docker_ok(&["info", "--format", "{{.SecurityOptions}}"])
+            .contains("name=userns")
+    );
+}
+
+#[test]
+fn clocks_can_be_ahead() {
+    let engine = Engine::start();
+    let body = serde_json::json!({
+        "Image": BUSYBOX, "Cmd": ["cut", "-d.", "-f1", "/proc/uptime"],
+        "HostConfig": {"Wharf": {"TimeOffsets": {"boottime": 1_000_000_000}}}
+    });
+    let id = engine.create(&body);
+    let uptime: u64 = engine
+        .docker_ok(&["start", "--attach", &id])
+        .parse()
+        .expect("seconds");
+    assert!(uptime > 1_000_000_000, "{uptime}");
+}

@@ -12,10 +12,15 @@ use anyhow::{Context, Result, ensure};
 use crate::run::{cargo, images_dir, output, run, target_dir};
 use crate::{images, packages, test};
 
-/// Modules in the order in which they are loaded: overlay for layers, a block device to be throttled.
-const MODULES: [&str; 3] = [
+/// Modules in the order in which they are loaded: overlay for layers, nftables, a block device to be throttled.
+const MODULES: [&str; 7] = [
     "fs/overlayfs/overlay.ko",
+    "crypto/crc32c_generic.ko",
+    "lib/libcrc32c.ko",
+    "net/netfilter/nfnetlink.ko",
+    "net/netfilter/nf_tables.ko",
     "fs/configfs/configfs.ko",
+    // Depends on the one before.
     "drivers/block/null_blk/null_blk.ko",
 ];
 
