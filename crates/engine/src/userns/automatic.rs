@@ -41,7 +41,8 @@ fn place(mut taken: Vec<(u32, u32)>, size: u32) -> Option<u32> {
 impl Engine {
     /// A range that no existing container has.
     pub(crate) fn place_ids(&self, size: u32) -> Result<u32> {
-        let taken = self.containers.all().iter().filter_map(|container| {
+        let containers = self.containers.all();
+        let taken = containers.iter().filter_map(|container| {
             let record = container.record();
             match super::Mode::of(&record.host_config) {
                 super::Mode::Auto(size) => Some((record.first_id, size)),

@@ -65,6 +65,7 @@ pub struct UserNamespace {
     pub path: Option<PathBuf>,
     /// A network namespace that belongs to it, to be configured and joined.
     pub network: Option<OwnedFd>,
+    #[expect(dead_code, reason = "open for as long as `path` is needed")]
     held: Option<OwnedFd>,
 }
 
@@ -173,6 +174,9 @@ pub fn conflicts(host: &HostConfig) -> Result<()> {
         return refuse(
             "cannot share the host's network namespace when user namespaces are enabled",
         );
+    }
+    if !host.wharf.time_offsets.is_empty() {
+        return refuse("clocks ahead of the host's are incompatible with user namespaces");
     }
     if host.pid_mode == "host" {
         return refuse("cannot share the host PID namespace when user namespaces are enabled");

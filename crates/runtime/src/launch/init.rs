@@ -75,7 +75,10 @@ fn set_up(
         userns::enter(plan)?;
     }
     join_namespaces(&plan.namespaces, netns)?;
-    program::set_oom_score(plan.process.oom_score_adj)?;
+    // With a user namespace the launching process has: init's own file belongs to the host's root.
+    if entered.is_none() {
+        program::set_oom_score(plan.process.oom_score_adj)?;
+    }
     rustix::process::umask(0.into());
 
     join_path(&plan.namespaces.mount, LinkNameSpaceType::Mount)?;

@@ -64,6 +64,7 @@ pub(super) fn prepare(plan: &ContainerPlan, pid: i32) -> Result<Vec<OwnedFd>, La
         NamespaceSource::New => map(pid, &plan.mappings)?,
         NamespaceSource::Path(_) => {}
     }
+    set_oom_score(plan, pid)?;
     let root = match rootfs::detached(&plan.rootfs, &plan.rootfs_mappings) {
         // We are nobody ourselves.
         Err(e) if e.raw_os_error() == Some(libc::EPERM) && !geteuid().is_root() => {
@@ -74,6 +75,17 @@ pub(super) fn prepare(plan: &ContainerPlan, pid: i32) -> Result<Vec<OwnedFd>, La
     let mut trees = vec![root];
     mounts::copy_sources(&plan.mounts, &plan.devices, &mut trees)?;
     Ok(trees)
+}
+
+/// For init, whose file in `/proc` is root's as long as it cannot be looked into. Without privileges nobody can (rootless).
+fn set_oom_score(plan: &ContainerPlan, pid: i32) -> Result<(), LaunchError> {
+    let Some(score) = plan.process.oom_score_adj else {
+        return Ok(());
+    };
+    match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+        Err(_) if !geteuid().is_root() => Ok(()),
+        written => written.step("write oom_score_adj"),
+    }
 }
 
 /// Writes the maps of a process that was just made in a new user namespace.
