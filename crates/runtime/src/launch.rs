@@ -212,6 +212,7 @@ fn start_init(
         NamespaceSource::Host => mounts::make_idmaps(&plan.mounts)?,
         _ => Vec::new(),
     };
+    userns::own_streams(plan, &stdio);
     let (parent, child) = report::pair().step("create socket pair")?;
     let detour = Detour::for_init(plan, netns.as_ref().map(AsFd::as_fd))?;
     let flags = init::clone_flags(&plan.namespaces, netns.is_some());

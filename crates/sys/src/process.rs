@@ -226,6 +226,28 @@ pub fn set_cpu_affinity(cpus: &[u32]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, length, mask.as_ptr()) })
 }
 
+/// Runs `action` with other ids for what it makes in file systems (setfsuid(2)), all capabilities kept. For a single-threaded process.
+pub fn with_fs_ids<T>(uid: u32, gid: u32, action: impl FnOnce() -> T) -> io::Result<T> {
+    /// `SECBIT_NO_SETUID_FIXUP` of `linux/securebits.h`: changing ids changes no capability.
+    const KEEP: libc::c_ulong = 1 << 2;
+    // SAFETY: plain values; the process's other attributes stay.
+    let before = unsafe { libc::prctl(libc::PR_GET_SECUREBITS) };
+    let before = libc::c_ulong::try_from(before).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: as above.
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, before | KEEP, 0, 0, 0) }.into())?;
+    // SAFETY: both calls take plain values and cannot fail for root; they answer the ids there were.
+    let own = unsafe { (libc::setfsuid(uid), libc::setfsgid(gid)) };
+    let result = action();
+    // SAFETY: as above, with the ids answered before.
+    unsafe {
+        libc::setfsuid(own.0.unsigned_abs());
+        libc::setfsgid(own.1.unsigned_abs());
+    }
+    // SAFETY: as above.
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, before, 0, 0, 0) }.into())?;
+    Ok(result)
+}
+
 /// Leaves the inherited session keyring for a new anonymous one.
 pub fn join_new_session_keyring() -> io::Result<()> {
     /// `KEYCTL_JOIN_SESSION_KEYRING`.

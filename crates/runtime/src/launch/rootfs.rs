@@ -177,7 +177,7 @@ pub(super) fn detached(rootfs: &RootfsMount, mappings: &Mappings) -> io::Result<
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 Ok(openat(&base_tree, name, flags, Mode::empty())?)
             };
-            overlay_of(&lower, &below(upper)?, &below(work)?, options)
+            overlay_of(&lower, &below(upper)?, &below(work)?, options, mappings)
         }
     }
 }
@@ -188,6 +188,7 @@ fn overlay_of(
     upper: &OwnedFd,
     work: &OwnedFd,
     options: &[String],
+    mappings: &Mappings,
 ) -> io::Result<OwnedFd> {
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -203,7 +204,10 @@ fn overlay_of(
             None => fsconfig_set_flag(&fs, option.as_str())?,
         }
     }
-    fsconfig_create(&fs)?;
+    // What overlay makes by itself (its work directory, copies) belongs to whoever mounts it, who must mean something in the layers.
+    let root = |ranges| Mappings::to_host(ranges, 0).unwrap_or(0);
+    let (uid, gid) = (root(&mappings.uids), root(&mappings.gids));
+    wharf_sys::process::with_fs_ids(uid, gid, || fsconfig_create(&fs))??;
     Ok(fsmount(
         &fs,
         FsMountFlags::FSMOUNT_CLOEXEC,

@@ -15,7 +15,7 @@ use rustix::thread::LinkNameSpaceType;
 use wharf_sys::clone::{Forked, fork_with};
 
 use super::report::Reporter;
-use super::{LaunchError, Step, detour, errno_text, mounts, program, rootfs};
+use super::{LaunchError, LaunchStdio, Step, detour, errno_text, mounts, program, rootfs};
 use crate::plan::{ContainerPlan, IdRange, Mappings, NamespaceSource};
 
 /// `CLONE_PARENT`: the new process is the caller's sibling.
@@ -75,6 +75,41 @@ pub(super) fn prepare(plan: &ContainerPlan, pid: i32) -> Result<Vec<OwnedFd>, La
     let mut trees = vec![root];
     mounts::copy_sources(&plan.mounts, &plan.devices, &mut trees)?;
     Ok(trees)
+}
+
+/// Standard streams become the container's root's, who then gives them to the program's user. What is not ours to give stays.
+pub(super) fn own_streams(plan: &ContainerPlan, stdio: &LaunchStdio) {
+    let LaunchStdio::Pipes {
+        stdin,
+        stdout,
+        stderr,
+    } = stdio
+    else {
+        return;
+    };
+    let mappings = match plan.mappings.is_empty() {
+        true => &plan.rootfs_mappings,
+        false => &plan.mappings,
+    };
+    let owner = (
+        Mappings::to_host(&mappings.uids, 0),
+        Mappings::to_host(&mappings.gids, 0),
+    );
+    let (Some(uid), Some(gid)) = owner else {
+        return;
+    };
+    for fd in [stdin, stdout, stderr] {
+        let is_pipe = rustix::fs::fstat(fd).is_ok_and(|stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
+        });
+        if is_pipe {
+            let (uid, gid) = (
+                rustix::fs::Uid::from_raw(uid),
+                rustix::fs::Gid::from_raw(gid),
+            );
+            let _ = rustix::fs::fchown(fd, Some(uid), Some(gid));
+        }
+    }
 }
 
 /// For init, whose file in `/proc` is root's as long as it cannot be looked into. Without privileges nobody can (rootless).
