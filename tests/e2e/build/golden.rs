@@ -227,7 +227,7 @@ fn tree(engine: &Engine, image: &str) -> BTreeMap<String, String> {
         .api()
         .get(&format!("/containers/{id}/export"))
         .expect(200);
-    engine
+    let _ = engine
         .api()
         .delete(&format!("/containers/{id}?v=1"))
         .expect(204);

@@ -132,7 +132,7 @@ impl Bench {
 /// 64 hexadecimal digits in a row are an id.
 fn without_ids(text: &str) -> String {
     let (mut out, mut digits) = (String::new(), String::new());
-    let mut end = |digits: &mut String, out: &mut String| {
+    let end = |digits: &mut String, out: &mut String| {
         let whole = digits.len() / 64;
         out.push_str(&"<id>".repeat(whole));
         out.push_str(&digits[whole * 64..]);
