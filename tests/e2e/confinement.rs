@@ -355,10 +355,15 @@ fn all_containers_can_have_other_ids() {
     );
     let host = engine.run_detached(&["--userns", "host"], &["sleep", "1000"]);
     assert_eq!(host_ids(&engine, &host).0, 0);
-    let joined = engine.run(
-        &["--network", &format!("container:{id}")],
-        &["readlink", "/proc/self/ns/user"],
-    );
+    let joined = engine.docker_ok(&[
+        "run",
+        "--rm",
+        "--network",
+        &format!("container:{id}"),
+        BUSYBOX,
+        "readlink",
+        "/proc/self/ns/user",
+    ]);
     assert_eq!(
         joined,
         engine.docker_ok(&["exec", &id, "readlink", "/proc/self/ns/user"])
