@@ -83,7 +83,11 @@ fn containers_find_each_other_by_every_name() {
         "uno.net",
         "linked",
     ] {
-        assert_eq!(lookup(&engine, &two, name), [expected.clone()], "{name}");
+        assert_eq!(
+            lookup(&engine, &two, name),
+            std::slice::from_ref(&expected),
+            "{name}"
+        );
     }
     assert_eq!(
         lookup(&engine, &one, "linked"),
@@ -187,7 +191,7 @@ fn the_host_has_a_name() {
     ]);
     assert_eq!(
         lookup(&engine, &id, "host.docker.internal"),
-        [gateway.clone()]
+        std::slice::from_ref(&gateway)
     );
     let hosts = engine.docker_ok(&["exec", &id, "cat", "/etc/hosts"]);
     assert!(hosts.contains(&format!("{gateway}\tgw")), "{hosts}");

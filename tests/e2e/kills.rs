@@ -56,7 +56,7 @@ fn churn(
     left: &AtomicUsize,
     told: &Mutex<BTreeMap<String, Told>>,
 ) {
-    let mut random = Random(seed ^ (client + 1) * 7919);
+    let mut random = Random(seed ^ ((client + 1) * 7919));
     let mut own: Vec<String> = Vec::new();
     let note = |name: &str, what: Told| {
         told.lock().expect("no panic").insert(name.to_owned(), what);

@@ -434,7 +434,7 @@ fn is_kernels(fd: BorrowedFd<'_>) -> bool {
         0x6573_5543, // fusectl
         0x6e73_6673, // nsfs
     ];
-    rustix::fs::fstatfs(fd).is_ok_and(|stat| MAGIC.contains(&i64::from(stat.f_type)))
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| MAGIC.contains(&stat.f_type))
 }
 
 /// Where a file has data; `None` when its file system cannot tell or there is no hole worth it.
@@ -573,7 +573,8 @@ mod tests {
                     assert!(data.len() < 1 << 20);
                     let mut from = 0;
                     for (offset, length) in &map.segments {
-                        let (offset, length) = (*offset as usize, *length as usize);
+                        let whole_number = |n: u64| usize::try_from(n).expect("small");
+                        let (offset, length) = (whole_number(*offset), whole_number(*length));
                         whole[offset..offset + length].copy_from_slice(&data[from..from + length]);
                         from += length;
                     }

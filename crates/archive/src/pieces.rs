@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn bytes_and_files_arrive_in_order() {
         let mut file = tempfile::tempfile().expect("a file");
-        let content: Vec<u8> = (0..3 * PIECE + 7).map(|i| (i % 251) as u8).collect();
+        let content: Vec<u8> = (0..3 * PIECE + 7)
+            .map(|i| u8::try_from(i % 251).expect("small"))
+            .collect();
         file.write_all(&content).expect("written");
         std::io::Seek::rewind(&mut file).expect("rewound");
         let mut out = Vec::new();

@@ -17,8 +17,11 @@ const FOREIGN: [&[u8]; 6] = [
     b"system.nfs4_acl",
 ];
 
+/// A name and its value.
+pub type Attribute = (Vec<u8>, Vec<u8>);
+
 /// Names and values. A file system without attributes has none.
-pub fn read(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub fn read(fd: BorrowedFd<'_>) -> Result<Vec<Attribute>, Errno> {
     let mut names = [0; 1024];
     let listed = match rustix::fs::flistxattr(fd, &mut names[..]) {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
@@ -46,7 +49,7 @@ pub fn read(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
 }
 
 /// Sets attributes; what this file system or name does not take is left out, as Docker does.
-pub fn write(fd: BorrowedFd<'_>, attributes: &[(Vec<u8>, Vec<u8>)]) -> Result<(), Errno> {
+pub fn write(fd: BorrowedFd<'_>, attributes: &[Attribute]) -> Result<(), Errno> {
     for (name, value) in attributes.iter().filter(|(name, _)| is_portable(name)) {
         match rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty()) {
             Ok(()) | Err(Errno::PERM | Errno::NOTSUP) => {}

@@ -135,7 +135,9 @@ fn interfaces_are_named_and_set_as_asked() {
             link_local: vec!["169.254.7.7".parse().unwrap()],
             ..request("bridge")
         };
-        let mut sandbox = manager.attach("c1", &[first.clone()]).expect("attach");
+        let mut sandbox = manager
+            .attach("c1", std::slice::from_ref(&first))
+            .expect("attach");
         inside(&sandbox.netns, || {
             assert!(run("ip -br addr show lan7").contains("169.254.7.7/16"));
             assert_eq!(run("sysctl -n net.ipv4.conf.lan7.log_martians").trim(), "1");

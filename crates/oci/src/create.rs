@@ -71,7 +71,7 @@ struct Terminal {
 
 fn check_terminal(bundle: &Bundle, request: &Request<'_>) -> Result<Terminal, Failure> {
     let process = bundle.spec.process().as_ref();
-    let size = process.and_then(|p| terminal_size(p));
+    let size = process.and_then(terminal_size);
     match (size, &request.console_socket) {
         (None, Some(_)) => Err(Failure::new(
             "cannot use console socket if the container has no terminal",

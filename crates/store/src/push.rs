@@ -292,7 +292,9 @@ mod tests {
     #[test]
     fn one_member_holds_all_blocks() {
         for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 77] {
-            let plain: Vec<u8> = (0..length).map(|i| (i * i / 7 % 251) as u8).collect();
+            let plain: Vec<u8> = (0..length)
+                .map(|i| u8::try_from(i * i / 7 % 251).expect("small"))
+                .collect();
             let compressed = member(&plain);
             assert_eq!(compressed, member(&plain), "the same bytes every time");
             let mut back = Vec::new();

@@ -79,7 +79,7 @@ pub fn buffer(options: &Options) -> Option<u64> {
 /// Whether a driver that cannot be read gets a local copy.
 pub fn is_cached(options: &Options) -> bool {
     let disabled = options.get("cache-disabled");
-    !disabled.is_some_and(|text| boolean(text) == Some(true))
+    disabled.is_none_or(|text| boolean(text) != Some(true))
 }
 
 /// Go's `strconv.ParseBool`.

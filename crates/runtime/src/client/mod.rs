@@ -33,6 +33,7 @@ pub struct AttachRequest {
 }
 
 /// Where container output is kept.
+#[allow(clippy::large_enum_variant)] // one per container start
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum LogPlan {
     /// Nowhere (`--log-driver none`).

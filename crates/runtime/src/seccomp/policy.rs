@@ -144,7 +144,7 @@ impl Policy {
 
 impl Rule {
     fn to_oci(&self) -> Value {
-        let args: Vec<Value> = self.args.iter().map(ArgCheck::to_oci).collect();
+        let args: Vec<Value> = self.args.iter().map(|check| check.to_oci()).collect();
         let mut rule = json!({"names": self.names, "args": args});
         self.action.put_into(&mut rule, "action", "errnoRet");
         rule
@@ -152,7 +152,7 @@ impl Rule {
 }
 
 impl ArgCheck {
-    fn to_oci(&self) -> Value {
+    fn to_oci(self) -> Value {
         let (operator, value, second) = match self.operator {
             Operator::NotEqual => ("SCMP_CMP_NE", self.value, 0),
             Operator::Less => ("SCMP_CMP_LT", self.value, 0),

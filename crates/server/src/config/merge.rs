@@ -163,10 +163,7 @@ fn mask_credentials(url: &str) -> String {
 
 fn refuse_unsupported(options: &Map<String, Value>) -> Result<(), ConfigError> {
     let refused = OPTIONS.iter().find(|opt| {
-        opt.support == Support::No
-            && options
-                .get(opt.key)
-                .is_some_and(|value| asks_for_something(value))
+        opt.support == Support::No && options.get(opt.key).is_some_and(asks_for_something)
     });
     refused.map_or(Ok(()), |opt| Err(ConfigError::Unsupported(opt.key)))
 }

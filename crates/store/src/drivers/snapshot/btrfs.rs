@@ -20,7 +20,7 @@ impl Btrfs {
     /// Whether `dir` lies on btrfs.
     #[must_use]
     pub fn is_there(dir: &Path) -> bool {
-        rustix::fs::statfs(dir).is_ok_and(|statfs| i64::from(statfs.f_type) == MAGIC)
+        rustix::fs::statfs(dir).is_ok_and(|statfs| statfs.f_type == MAGIC)
     }
 }
 

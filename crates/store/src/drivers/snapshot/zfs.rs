@@ -42,7 +42,7 @@ impl Zfs {
     /// Whether `dir` lies on ZFS.
     #[must_use]
     pub fn is_there(dir: &Path) -> bool {
-        rustix::fs::statfs(dir).is_ok_and(|statfs| i64::from(statfs.f_type) == MAGIC)
+        rustix::fs::statfs(dir).is_ok_and(|statfs| statfs.f_type == MAGIC)
     }
 
     fn dataset(&self, tree: &Path) -> io::Result<String> {
