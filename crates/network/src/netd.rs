@@ -4,7 +4,7 @@
 //! takes it over with every socket it holds. It has one thread and no state of its own that the daemon could not give it again:
 //! after its death the daemon starts another and gives it the same sockets, in which questions have waited meanwhile.
 //!
-//! [`client`] is the daemon's end, [`service`] the process, [`protocol`] what they say.
+//! `client` is the daemon's end, `service` the process, `protocol` what they say.
 
 pub(crate) mod client;
 pub(crate) mod protocol;

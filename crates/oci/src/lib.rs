@@ -3,7 +3,7 @@
 //! A thin user of `wharf-runtime`: a bundle becomes the same plan, and the plan is carried out by the same launch, as for the
 //! engine's own containers. Nothing stays behind between two commands but the container and a directory below `--root`.
 //!
-//! Reading order: [`commands`] → `bundle` (what is asked for) → `create` → `container` (what is remembered).
+//! Reading order: `commands` → `bundle` (what is asked for) → `create` → `container` (what is remembered).
 
 #![forbid(unsafe_code)]
 

@@ -290,7 +290,7 @@ fn open_group(dir: &Path) -> Result<OwnedFd, LaunchError> {
 /// frozen, or its file system not answer.
 const EXEC_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Starts a further process in the container whose init is `init`. Blocking, for [`EXEC_DEADLINE`] at most; single-threaded callers
+/// Starts a further process in the container whose init is `init`. Blocking, for `EXEC_DEADLINE` at most; single-threaded callers
 /// only.
 pub fn launch_exec(
     plan: &ExecPlan,

@@ -1,7 +1,7 @@
 //! Reading container logs in Docker's json-file format, rotated and compressed files included.
 //!
 //! In: a [`Source`] and a [`Request`]. Out: a channel of byte batches ready for the wire. The writer is the monitor; this side
-//! only reads. Reading order: [`line`] (one line) → [`encode`] (one output frame) → [`files`] (which files) → [`tail`] (where to
+//! only reads. Reading order: [`mod@line`] (one line) → [`encode`] (one output frame) → [`files`] (which files) → [`tail`] (where to
 //! begin) → [`reader`] (history) → [`follow`] (what comes after).
 
 pub mod encode;

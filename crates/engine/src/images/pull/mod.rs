@@ -1,6 +1,6 @@
 //! `docker pull` (moby `daemon/internal/distribution/pull_v2.go`).
 //!
-//! The manifest for the wanted platform names a config and layers. Each layer is a job that all pulls share ([`download`]): it streams from
+//! The manifest for the wanted platform names a config and layers. Each layer is a job that all pulls share (`download`): it streams from
 //! the registry into the store, which unpacks while it hashes. Once all are there the image is put together and gets its names. Nothing of a pull
 //! that fails is visible, and what was complete is not fetched again by the next one.
 
