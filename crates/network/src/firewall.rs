@@ -129,47 +129,54 @@ pub(crate) trait Firewall: fmt::Debug + Send {
 }
 
 /// A firewall back end with the rules of `changes`, and none of an earlier daemon's of either back end.
+///
+/// `auto` is nftables, unless the administrator has rules in `DOCKER-USER` that would lose their effect, or the kernel has no nftables.
+/// Its one transaction is the probe: trying first would take an earlier daemon's rules away before the new ones are there.
 pub(crate) fn open(
     backend: FirewallBackend,
     families: Families,
     changes: &[Change],
 ) -> Result<Box<dyn Firewall>, NetworkError> {
-    let mut firewall: Box<dyn Firewall> = match choose(backend, families)? {
-        FirewallBackend::Iptables => {
-            Nftables::remove();
-            Box::new(Iptables::open(families)?)
+    let is_automatic = backend == FirewallBackend::Auto;
+    if backend == FirewallBackend::Iptables {
+        return open_iptables(families, changes);
+    }
+    if is_automatic
+        && Nftables::has_iptables_chain("DOCKER-USER")
+        && Iptables::open(families).is_ok()
+    {
+        tracing::info!("using iptables: the host has a chain DOCKER-USER");
+        return open_iptables(families, changes);
+    }
+    match open_nftables(families, changes) {
+        Err(error) if is_automatic && Iptables::open(families).is_ok() => {
+            tracing::info!(%error, "using iptables: nftables does not work here");
+            open_iptables(families, changes)
         }
-        _ => {
-            if Nftables::has_iptables_chain("DOCKER-FORWARD") {
-                iptables::clean_up();
-            }
-            Box::new(Nftables::open(families)?)
-        }
-    };
-    firewall.reset(changes)?;
-    Ok(firewall)
+        opened => opened,
+    }
 }
 
-/// What `auto` stands for on this host: nftables, unless the administrator has rules in `DOCKER-USER` that would lose their effect,
-/// or the kernel has no nftables.
-fn choose(backend: FirewallBackend, families: Families) -> Result<FirewallBackend, NetworkError> {
-    if backend != FirewallBackend::Auto {
-        return Ok(backend);
+fn open_iptables(
+    families: Families,
+    changes: &[Change],
+) -> Result<Box<dyn Firewall>, NetworkError> {
+    Nftables::remove();
+    let mut firewall = Iptables::open(families)?;
+    firewall.reset(changes)?;
+    Ok(Box::new(firewall))
+}
+
+fn open_nftables(
+    families: Families,
+    changes: &[Change],
+) -> Result<Box<dyn Firewall>, NetworkError> {
+    if Nftables::has_iptables_chain("DOCKER-FORWARD") {
+        iptables::clean_up();
     }
-    if Nftables::has_iptables_chain("DOCKER-USER") && Iptables::open(families).is_ok() {
-        tracing::info!("using iptables: the host has a chain DOCKER-USER");
-        return Ok(FirewallBackend::Iptables);
-    }
-    match Nftables::open(families).and_then(|mut nftables| nftables.reset(&[])) {
-        Ok(()) => Ok(FirewallBackend::Nftables),
-        Err(error) => match Iptables::open(families) {
-            Ok(_) => {
-                tracing::info!(%error, "using iptables: nftables does not work here");
-                Ok(FirewallBackend::Iptables)
-            }
-            Err(_) => Err(error),
-        },
-    }
+    let mut firewall = Nftables::open(families)?;
+    firewall.reset(changes)?;
+    Ok(Box::new(firewall))
 }
 
 /// Everything that is true after `changes`, where `before` says what was.

@@ -53,12 +53,8 @@ impl Nftables {
 
     /// Whether the `filter` table of iptables, in its nftables variant, has a chain of that name.
     pub(crate) fn has_iptables_chain(name: &str) -> bool {
-        let Ok(mut connection) = Connection::open_netfilter() else {
-            return false;
-        };
-        connection
-            .exchange(&mut encode::look_up_chain(Family::Ipv4, "filter", name))
-            .is_ok()
+        let connection = Connection::open_netfilter();
+        connection.is_ok_and(|mut connection| has_chain(&mut connection, name))
     }
 
     fn send(&mut self, commands: &[Command]) -> Result<(), NetlinkError> {
@@ -73,11 +69,18 @@ impl Nftables {
     }
 }
 
+/// Whether the `filter` table of iptables has a chain of that name.
+fn has_chain(connection: &mut Connection, name: &str) -> bool {
+    let mut question = encode::look_up_chain(Family::Ipv4, "filter", name);
+    connection.exchange(&mut question).is_ok()
+}
+
 impl Nftables {
     /// A `FORWARD` chain of iptables that drops cannot be overruled from our table; where there is one, it learns of our bridges.
     /// `all`: no other bridges are ours.
-    fn allow_forwarding(&self, changes: &[Change], all: bool) {
-        if !Nftables::has_iptables_chain("FORWARD") {
+    fn allow_forwarding(&mut self, changes: &[Change], all: bool) {
+        // On the connection that is there: closing another one waits until the kernel has freed what a transaction deleted (12 ms).
+        if !has_chain(&mut self.connection, "FORWARD") {
             return;
         }
         let bridges: Vec<String> = changes
@@ -126,7 +129,7 @@ impl Firewall for Nftables {
             let mut question = encode::look_up_chain(*family, command::TABLE, "forward");
             connection.exchange(&mut question).is_ok()
         });
-        own && (!Nftables::has_iptables_chain("FORWARD") || super::iptables::allows_forwarding())
+        own && (!has_chain(connection, "FORWARD") || super::iptables::allows_forwarding())
     }
 
     fn name(&self) -> &'static str {
