@@ -1,7 +1,9 @@
 //! Terminals: `-t`, sizes, detaching.
 
+use std::time::Duration;
+
 use wharf_e2e::Engine;
-use wharf_e2e::deadline::{LONG, wait_until};
+use wharf_e2e::deadline::{LONG, wait_for_paced, wait_until};
 use wharf_e2e::images::BUSYBOX;
 use wharf_e2e::terminal::Terminal;
 
@@ -66,8 +68,13 @@ fn resizing_the_window_reaches_the_command() {
     let mut terminal =
         Terminal::run(&engine.docker_command(&["run", "--rm", "-it", BUSYBOX, "sh", "-c", script]));
     terminal.wait_for("ready");
-    terminal.resize(33, 111);
-    terminal.wait_for("33 111");
+    // The client listens for SIGWINCH some time after it has shown the first output: change the size until it is seen.
+    let pace = Duration::from_millis(100);
+    wait_for_paced("the new size to arrive", LONG, pace, || {
+        terminal.resize(33, 110);
+        terminal.resize(33, 111);
+        terminal.screen().contains("33 111").then_some(())
+    });
     terminal.write("\x03");
     let _ = terminal.finish();
 }
