@@ -37,6 +37,7 @@ pub mod partial;
 mod pipeline;
 pub mod pull;
 pub mod push;
+pub mod quota;
 mod recipe;
 mod rw;
 pub mod save;

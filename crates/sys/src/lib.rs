@@ -15,6 +15,7 @@ pub mod mountns;
 pub mod netns;
 pub mod process;
 pub mod queue;
+pub mod quota;
 pub mod seccomp;
 pub mod signal;
 pub mod signal_watch;
