@@ -59,6 +59,7 @@ pub struct Options {
     data_root: Option<PathBuf>,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    own_plugins: bool,
 }
 
 impl Options {
@@ -90,6 +91,13 @@ impl Options {
         self
     }
 
+    /// It sees [`Engine::plugins`] where drivers' sockets are, and no other daemon does.
+    #[must_use]
+    pub fn own_plugins(mut self) -> Options {
+        self.own_plugins = true;
+        self
+    }
+
     /// Starts it and waits for its first answer.
     #[must_use]
     pub fn start(self) -> Engine {
@@ -111,6 +119,7 @@ impl Options {
             netns,
             flags: self.flags,
             env: self.env,
+            own_plugins: self.own_plugins,
             child: None,
         };
         engine.start_daemon();
@@ -128,6 +137,7 @@ pub struct Engine {
     netns: NetNs,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    own_plugins: bool,
     child: Option<Child>,
 }
 
@@ -140,6 +150,7 @@ impl Engine {
             data_root: None,
             flags: Vec::new(),
             env: Vec::new(),
+            own_plugins: false,
         }
     }
 
@@ -276,7 +287,11 @@ impl Engine {
             Kind::Wharf => wharf_program(),
             Kind::Reference => PathBuf::from("dockerd"),
         };
-        let mut command = self.netns.command(&program);
+        let mut command = if self.own_plugins {
+            self.with_plugins(&program)
+        } else {
+            self.netns.command(&program)
+        };
         if self.kind == Kind::Wharf {
             command.arg("daemon");
         }
@@ -298,6 +313,22 @@ impl Engine {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log"))
             .stderr(log);
+        command
+    }
+
+    /// The sockets of drivers, with [`Options::own_plugins`].
+    #[must_use]
+    pub fn plugins(&self) -> PathBuf {
+        self.dir.join("plugins")
+    }
+
+    /// Each step replaces the one before, so the process stays the same.
+    fn with_plugins(&self, program: &Path) -> Command {
+        const SCRIPT: &str = "mkdir -p /run/docker/plugins && mount --bind \"$0\" /run/docker/plugins && exec \"$@\"";
+        fs::create_dir_all(self.plugins()).expect("a directory for sockets");
+        let mut command = self.netns.command(Path::new("unshare"));
+        command.args(["--mount", "--propagation", "slave", "sh", "-c", SCRIPT]);
+        command.arg(self.plugins()).arg(program);
         command
     }
 

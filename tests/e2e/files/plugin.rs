@@ -18,17 +18,15 @@ struct Driver {
 
 impl Driver {
     fn start(engine: &Engine) -> Driver {
-        let name = format!("wharf-test-{}", std::process::id());
-        std::fs::create_dir_all("/run/docker/plugins").expect("created");
-        let socket = PathBuf::from(format!("/run/docker/plugins/{name}.sock"));
-        let _ = std::fs::remove_file(&socket);
+        let name = "wharf-test".to_owned();
+        let socket = engine.plugins().join(format!("{name}.sock"));
         let listener = UnixListener::bind(&socket).expect("a socket");
         let data = engine.dir().join("driver");
         std::fs::create_dir(&data).expect("created");
         let calls = Arc::new(Mutex::new(Vec::new()));
         let noted = calls.clone();
         std::thread::spawn(move || {
-            let mut volumes = Vec::new();
+            let mut volumes = vec!["foreign".to_owned()];
             for stream in listener.incoming().flatten() {
                 serve(stream, &data, &mut volumes, &noted);
             }
@@ -112,9 +110,15 @@ fn serve(
     );
 }
 
+fn engine() -> Engine {
+    let engine = Engine::options().own_plugins().start();
+    engine.load("busybox.tar");
+    engine
+}
+
 #[test]
 fn a_driver_is_asked_for_everything_about_its_volumes() {
-    let engine = Engine::start();
+    let engine = engine();
     let driver = Driver::start(&engine);
     let d = driver.name.as_str();
     assert_eq!(
@@ -173,5 +177,114 @@ fn a_driver_is_asked_for_everything_about_its_volumes() {
         engine.run(&["--volume-driver", d, "-v", "fresh:/t"], &["ls", "/t"]),
         "f"
     );
+    assert!(
+        engine
+            .docker_ok(&["info", "-f", "{{.Plugins.Volume}}"])
+            .contains(d)
+    );
     engine.docker_ok(&["volume", "rm", "fresh"]);
+}
+
+#[test]
+fn volumes_made_elsewhere_are_volumes() {
+    let engine = engine();
+    if engine.is_reference() {
+        return; // it waits half a minute for a driver that has gone
+    }
+    let driver = Driver::start(&engine);
+    let d = driver.name.as_str();
+    engine.docker_ok(&["volume", "create", "own"]);
+    let listed = engine.docker_ok(&[
+        "volume",
+        "ls",
+        "--format",
+        "{{.Driver}} {{.Name}} {{.Scope}}",
+    ]);
+    assert_eq!(listed, format!("{d} foreign global\nlocal own local"));
+    assert_eq!(
+        engine.docker_ok(&["volume", "ls", "-q", "-f", &format!("driver={d}")]),
+        "foreign"
+    );
+    assert_eq!(
+        engine.docker_ok(&[
+            "volume",
+            "inspect",
+            "-f",
+            "{{.Driver}} {{.Status.state}}",
+            "foreign"
+        ]),
+        format!("{d} fine")
+    );
+    assert_eq!(
+        engine.run(&["-v", "foreign:/t"], &["sh", "-c", "echo x >/t/f; ls /t"]),
+        "f"
+    );
+    assert!(engine.dir().join("driver/f").exists());
+    let conflict = engine.docker_fails(&["volume", "create", "-d", "local", "foreign"], 1);
+    assert!(
+        conflict.contains(&format!("driver '{d}' already has volume 'foreign'")),
+        "{conflict}"
+    );
+    engine.docker_ok(&["volume", "rm", "foreign"]);
+    assert!(driver.calls().contains(&"Remove foreign".to_owned()));
+    assert!(
+        engine
+            .docker_fails(&["volume", "inspect", "foreign"], 1)
+            .contains("no such volume")
+    );
+    // A driver that has gone: its volumes are shown as remembered, and can be forgotten.
+    engine.docker_ok(&["volume", "create", "-d", d, "left"]);
+    drop(driver);
+    assert_eq!(engine.docker_ok(&["volume", "ls", "-q"]), "left\nown");
+    assert_eq!(engine.docker(&["volume", "rm", "left"]).code, 1);
+    engine.docker_ok(&["volume", "rm", "-f", "left"]);
+    assert_eq!(engine.docker_ok(&["volume", "ls", "-q"]), "own");
+}
+
+#[test]
+fn a_failed_create_leaves_no_volume_behind() {
+    let engine = Engine::start();
+    engine.docker_ok(&[
+        "volume",
+        "create",
+        "-o",
+        "type=none",
+        "-o",
+        "device=/no/such/place",
+        "-o",
+        "o=bind",
+        "broken",
+    ]);
+    // The image has something there, so the volume is looked at; the anonymous one is made before.
+    let message = engine.docker_fails(
+        &[
+            "create",
+            "--name",
+            "half",
+            "-v",
+            "/aaa",
+            "-v",
+            "broken:/etc",
+            BUSYBOX,
+        ],
+        1,
+    );
+    assert!(
+        message.contains("failed to mount local volume")
+            && message.contains("no such file or directory"),
+        "{message}"
+    );
+    assert_eq!(engine.docker_ok(&["volume", "ls", "-q"]), "broken");
+    assert_eq!(engine.docker_ok(&["ps", "-aq"]), "");
+    // Where the image has nothing, only the start fails.
+    engine.docker_ok(&[
+        "create",
+        "--name",
+        "later",
+        "-v",
+        "broken:/nothing",
+        BUSYBOX,
+    ]);
+    let message = engine.docker_fails(&["start", "later"], 1);
+    assert!(message.contains("error while mounting volume"), "{message}");
 }

@@ -15,7 +15,7 @@ use super::spec::capabilities;
 use super::storage;
 use super::{Container, image_config, log_driver, mounts, network, normalise, validate};
 use crate::volumes::NewVolume;
-use crate::volumes::copy_up::copy_up;
+use crate::volumes::copy_up::{copy_up, has_directory};
 use crate::{Engine, Error, Result, clock, ids};
 
 /// A checked request: nothing in it can be refused any more but for names and volumes.
@@ -188,11 +188,16 @@ impl Engine {
         if let crate::userns::Mode::Auto(size) = crate::userns::Mode::of(&record.host_config) {
             record.first_id = self.place_ids(size)?;
         }
-        record.mounts = self.make_volumes(&record, wanted)?;
-        let state = State::default();
-        let container = Arc::new(Container::new(record, state));
-        self.database
-            .save_container(id, &*container.record(), &container.state())?;
+        let mut anonymous = Vec::new();
+        let made = self.make_volumes(&record, wanted, &mut anonymous);
+        let kept = made.and_then(|mounts| {
+            record.mounts = mounts;
+            let container = Arc::new(Container::new(record, State::default()));
+            self.database
+                .save_container(id, &*container.record(), &container.state())?;
+            Ok(container)
+        });
+        let container = kept.inspect_err(|_| self.undo_volumes(&anonymous))?;
         self.containers.add(container.clone());
         self.tell(&container, "create", &[]);
         Ok(())
@@ -211,7 +216,13 @@ impl Engine {
     }
 
     /// Creates the volumes among the mounts and fills those that take over the image's content.
-    fn make_volumes(&self, record: &Record, wanted: mounts::Wanted) -> Result<Vec<MountRecord>> {
+    /// `anonymous` gets the names of those that go with the container.
+    fn make_volumes(
+        &self,
+        record: &Record,
+        wanted: mounts::Wanted,
+        anonymous: &mut Vec<String>,
+    ) -> Result<Vec<MountRecord>> {
         let mut made = Vec::with_capacity(wanted.len());
         for (_, mut mount) in wanted {
             if mount.kind == "image" {
@@ -235,7 +246,7 @@ impl Engine {
                 let labels = (!options.labels.is_empty()).then_some(options.labels);
                 let (volume, new) = self.volumes.create(NewVolume {
                     name: mount.name.clone(),
-                    driver: self.driver_of(&mount),
+                    driver: mount.driver.clone(),
                     options: driver_options,
                     labels,
                 })?;
@@ -249,19 +260,14 @@ impl Engine {
                 if new {
                     self.tell_volume("create", &volume.name, BTreeMap::new());
                 }
+                if mount.anonymous {
+                    anonymous.push(volume.name);
+                }
             }
             made.push(mount);
         }
         self.populate(&record.id, &made)?;
         Ok(made)
-    }
-
-    /// A volume that exists keeps its driver unless another one is asked for.
-    fn driver_of(&self, mount: &MountRecord) -> String {
-        match self.volumes.get(&mount.name) {
-            Some(known) if mount.driver.is_empty() => known.driver,
-            _ => mount.driver.clone(),
-        }
     }
 
     /// Lets new volumes take over what the image has at their destinations.
@@ -276,12 +282,34 @@ impl Engine {
         let failed = |error| Error::caused("failed to populate volume", error);
         let root = RootView::read_only(&self.store.rootfs(id)?).map_err(failed)?;
         for mount in takers {
-            let data = self.volumes.access(&mount.name, id)?;
+            // Otherwise a server that is away would be in the way already here.
+            if !has_directory(&root, &mount.destination) {
+                continue;
+            }
+            let data = self
+                .volumes
+                .access(&mount.name, id)
+                .map_err(|error| error.context("failed to populate volume"))?;
             let copied = copy_up(&root, &mount.destination, &data).map_err(failed);
             self.release_volume(&mount.name, id);
             copied?;
         }
         Ok(())
+    }
+
+    /// Nobody would ever find the volumes of a container that was not made.
+    fn undo_volumes(&self, anonymous: &[String]) {
+        for name in anonymous {
+            let removed = self
+                .volumes
+                .remove(name, false, |path| self.store.discard(path));
+            match removed {
+                Ok(()) => self.tell_volume("destroy", name, BTreeMap::new()),
+                Err(error) => {
+                    tracing::warn!(volume = name, %error, "left-over volume of a failed create");
+                }
+            }
+        }
     }
 
     fn undo_create(&self, id: &str, name: &str) {

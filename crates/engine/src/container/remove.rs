@@ -147,7 +147,7 @@ impl Engine {
             if !removal.volumes || !mount.anonymous || !self.volume_users(&mount.name).is_empty() {
                 continue;
             }
-            if let Err(error) = self.delete_volume(&mount.name).await {
+            if let Err(error) = self.delete_volume(&mount.name, false).await {
                 tracing::warn!(volume = mount.name, %error, "anonymous volume not removed");
             }
         }

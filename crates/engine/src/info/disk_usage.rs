@@ -5,6 +5,7 @@ use wharf_api::system::DiskUsage;
 use wharf_api::volume::{UsageData, Volume};
 
 use crate::container::list::ListOptions;
+use crate::volumes::DRIVER;
 use crate::volumes::api::directory_size;
 use crate::{Engine, Result};
 
@@ -51,6 +52,8 @@ impl Engine {
 
     async fn volumes_with_usage(&self) -> Result<Vec<Volume>> {
         let mut volumes = self.volume_list(Filters::default()).await?.volumes;
+        // What is mounted from elsewhere takes no place here (moby `LocalVolumesSize`).
+        volumes.retain(|volume| volume.driver == DRIVER && volume.options.is_none());
         for volume in &mut volumes {
             let (store, name) = (self.volumes.clone(), volume.name.clone());
             let size = crate::blocking(move || Ok(directory_size(&store.data(&name)))).await?;

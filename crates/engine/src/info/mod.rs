@@ -17,6 +17,23 @@ use crate::container::status::Status;
 use crate::{Engine, LiveConfig, Result, clock};
 
 impl Engine {
+    /// Drivers by kind; of volumes those that are in use beside our own.
+    fn plugins(&self) -> Plugins {
+        let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let volumes = self.volumes.all();
+        let mut drivers: std::collections::BTreeSet<&str> = volumes
+            .iter()
+            .map(|volume| volume.driver.as_str())
+            .collect();
+        drivers.insert(crate::volumes::DRIVER);
+        Plugins {
+            volume: list(&drivers.into_iter().collect::<Vec<_>>()),
+            network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
+            authorization: None,
+            log: list(&log_driver::NAMES),
+        }
+    }
+
     /// Facts about host and engine.
     pub async fn info(&self) -> Result<Info> {
         let settings = self.settings();
@@ -31,7 +48,7 @@ impl Engine {
                 .into_iter()
                 .map(|(key, value)| [key, value])
                 .collect(),
-            plugins: plugins(),
+            plugins: self.plugins(),
             debug: settings.debug,
             n_fd: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
             n_goroutines: thread_count(),
@@ -203,16 +220,6 @@ impl Engine {
             experimental: self.config.experimental,
             ..Version::default()
         })
-    }
-}
-
-fn plugins() -> Plugins {
-    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-    Plugins {
-        volume: list(&["local"]),
-        network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
-        authorization: None,
-        log: list(&log_driver::NAMES),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The volume requests of the API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use wharf_api::filters::Filters;
@@ -8,8 +8,9 @@ use wharf_api::volume::{
     Volume as Wire, VolumeCreateRequest, VolumeListResponse, VolumePruneReport,
 };
 
-use super::{DRIVER, NewVolume, Volume, no_such, plugin};
-use crate::{Engine, Error, Result, clock};
+use super::elsewhere::Shown;
+use super::{DRIVER, NewVolume, Volume, no_such};
+use crate::{Engine, Error, Result};
 
 const LIST_FILTERS: [&str; 4] = ["dangling", "driver", "label", "name"];
 const PRUNE_FILTERS: [&str; 3] = ["all", "label", "label!"];
@@ -33,7 +34,10 @@ impl Engine {
 
     /// `GET /volumes/{name}`.
     pub async fn volume_inspect(&self, name: &str) -> Result<Wire> {
-        let volume = self.volumes.get(name).ok_or_else(|| no_such(name))?;
+        let (volumes, owned) = (self.volumes.clone(), name.to_owned());
+        let context = |error: Error| error.context(format!("get {name}"));
+        let found = crate::blocking(move || volumes.find(&owned)).await;
+        let volume = found.map_err(context)?.ok_or_else(|| no_such(name))?;
         self.wire(volume).await
     }
 
@@ -44,28 +48,33 @@ impl Engine {
             true => Some(filters.get_bool("dangling", false)?),
             false => None,
         };
-        let volumes = self.volumes.all();
-        let chosen = volumes.into_iter().filter(|volume| {
-            filters.matches("name", &volume.name)
-                && filters.matches_exact("driver", &volume.driver)
-                && filters.matches_labels("label", volume.labels.as_ref())
-                && dangling
-                    .is_none_or(|dangling| dangling == self.volume_users(&volume.name).is_empty())
+        let (volumes, drivers) = (self.volumes.clone(), filters.clone());
+        let (found, warnings) = crate::blocking(move || {
+            Ok(volumes.list(|driver| drivers.matches_exact("driver", driver)))
+        })
+        .await?;
+        let chosen = found.into_iter().filter(|shown| {
+            filters.matches("name", &shown.volume.name)
+                && filters.matches_labels("label", shown.volume.labels.as_ref())
+                && dangling.is_none_or(|dangling| {
+                    dangling == self.volume_users(&shown.volume.name).is_empty()
+                })
         });
-        let mut listed = Vec::new();
-        for volume in chosen {
-            listed.push(self.wire(volume).await?);
-        }
         Ok(VolumeListResponse {
-            volumes: listed,
-            warnings: None,
+            volumes: chosen.map(wire).collect(),
+            warnings: (!warnings.is_empty()).then_some(warnings),
         })
     }
 
-    /// `DELETE /volumes/{name}`. `force`: a missing volume is no error.
+    /// `DELETE /volumes/{name}`. `force`: a missing volume is no error, and one is forgotten whose driver does not answer.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
-        if self.volumes.get(name).is_none() {
-            return if force { Ok(()) } else { Err(no_such(name)) };
+        let (volumes, owned) = (self.volumes.clone(), name.to_owned());
+        match crate::blocking(move || volumes.find(&owned)).await {
+            Ok(Some(_)) => {}
+            Ok(None) if force => return Ok(()),
+            Ok(None) => return Err(no_such(name)),
+            Err(_) if force => {}
+            Err(error) => return Err(error.context(format!("get {name}"))),
         }
         let users = self.volume_users(name);
         if !users.is_empty() {
@@ -74,7 +83,7 @@ impl Engine {
                 users.join(", ")
             )));
         }
-        self.delete_volume(name).await
+        self.delete_volume(name, force).await
     }
 
     /// `POST /volumes/prune`: anonymous ones nobody uses, with `all=true` also named ones.
@@ -86,8 +95,9 @@ impl Engine {
             space_reclaimed: 0,
         };
         for volume in self.volumes.all() {
-            // What other drivers keep may matter to others than this host (moby `volumesPrune`).
+            // What other drivers or servers keep may matter to others than this host (moby `VolumesService.Prune`).
             let chosen = volume.driver == DRIVER
+                && volume.options.is_empty()
                 && (all || volume.is_anonymous())
                 && filters.matches_labels("label", volume.labels.as_ref())
                 && !crate::matches_unwanted(&filters, volume.labels.as_ref())
@@ -97,7 +107,7 @@ impl Engine {
             }
             let data = self.volumes.data(&volume.name);
             report.space_reclaimed += crate::blocking(move || Ok(directory_size(&data))).await?;
-            self.delete_volume(&volume.name).await?;
+            self.delete_volume(&volume.name, false).await?;
             report
                 .volumes_deleted
                 .get_or_insert_default()
@@ -113,14 +123,14 @@ impl Engine {
         Ok(report)
     }
 
-    /// Removes a volume nobody uses.
-    pub(crate) async fn delete_volume(&self, name: &str) -> Result<()> {
+    /// Removes a volume nobody uses; `purge`: at least its row.
+    pub(crate) async fn delete_volume(&self, name: &str, purge: bool) -> Result<()> {
         let driver = self
             .volumes
             .get(name)
             .map_or_else(String::new, |volume| volume.driver);
         let (volumes, store, owned) = (self.volumes.clone(), self.store.clone(), name.to_owned());
-        crate::blocking(move || volumes.remove(&owned, |path| store.discard(path))).await?;
+        crate::blocking(move || volumes.remove(&owned, purge, |path| store.discard(path))).await?;
         let attributes = BTreeMap::from([("driver".to_owned(), driver)]);
         self.tell_volume("destroy", name, attributes);
         Ok(())
@@ -174,56 +184,65 @@ impl Engine {
 
     async fn wire(&self, volume: Volume) -> Result<Wire> {
         let volumes = self.volumes.clone();
-        // A driver is asked, which may take long.
-        if volume.driver == DRIVER {
-            return Ok(wire(&volumes, &volume, BTreeMap::new()));
-        }
-        crate::blocking(move || {
-            let found = plugin::find(&volume.driver).and_then(|plugin| plugin.get(&volume.name));
-            let status = found
-                .ok()
-                .and_then(|found| found.status)
-                .unwrap_or_default();
-            Ok(wire(&volumes, &volume, status))
-        })
-        .await
+        crate::blocking(move || volumes.show(volume).map(wire)).await
     }
 }
 
-fn wire(
-    volumes: &super::Volumes,
-    volume: &Volume,
-    status: BTreeMap<String, serde_json::Value>,
-) -> Wire {
+fn wire(shown: Shown) -> Wire {
+    let Shown {
+        volume,
+        mountpoint,
+        created,
+        status,
+    } = shown;
     Wire {
-        created_at: seconds(volume.created_ns),
-        driver: volume.driver.clone(),
-        labels: volume.labels.clone(),
-        mountpoint: volumes.mountpoint(volume),
-        name: volume.name.clone(),
-        options: (!volume.options.is_empty()).then(|| volume.options.clone()),
-        scope: volume.scope.clone(),
+        created_at: created,
+        driver: volume.driver,
+        labels: volume.labels,
+        mountpoint,
+        name: volume.name,
+        options: (!volume.options.is_empty()).then_some(volume.options),
+        scope: volume.scope,
         status,
         ..Wire::default()
     }
 }
 
-/// RFC 3339 without fraction, as Docker shows volumes' times.
-fn seconds(ns: i64) -> String {
-    clock::text(Some(ns - ns.rem_euclid(1_000_000_000)))
+/// Bytes of files below a directory, each once whatever its number of names; what cannot be read counts nothing.
+pub(crate) fn directory_size(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let (mut bytes, mut linked) = (0, HashSet::new());
+    let mut left = vec![path.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(&directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => left.push(entry.path()),
+                Ok(found) if found.nlink() == 1 || linked.insert((found.dev(), found.ino())) => {
+                    bytes += found.len();
+                }
+                _ => {}
+            }
+        }
+    }
+    bytes
 }
 
-/// Bytes of files below a directory; what cannot be read counts nothing.
-pub(crate) fn directory_size(path: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => directory_size(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hard_links_count_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("sub")).expect("created");
+        std::fs::write(dir.path().join("sub/a"), "12345").expect("written");
+        std::fs::write(dir.path().join("b"), "123").expect("written");
+        std::fs::hard_link(dir.path().join("sub/a"), dir.path().join("c")).expect("linked");
+        assert_eq!(directory_size(dir.path()), 8);
+        assert_eq!(directory_size(&dir.path().join("none")), 0);
+    }
 }

@@ -15,6 +15,12 @@ use crate::container::root_view::{RootView, path_of};
 /// The note, beside `_data`.
 const UNDER_WAY: &str = "_populating";
 
+/// Whether the image has a directory at `destination`: only then the volume has to be looked at.
+pub fn has_directory(root: &RootView, destination: &str) -> bool {
+    root.open(destination)
+        .is_ok_and(|found| fs::metadata(path_of(&found)).is_ok_and(|found| found.is_dir()))
+}
+
 /// Copies what `root` has at `destination` into `data`, unless there is nothing there or something here.
 pub fn copy_up(root: &RootView, destination: &str, data: &Path) -> io::Result<()> {
     let Ok(source) = root.open(destination) else {

@@ -103,7 +103,7 @@ impl Engine {
             }
             let copied = copy_directory(&used.path, &volumes.data(&volume.name));
             if let Err(error) = copied {
-                volumes.remove(&volume.name, |path| store.discard(path))?;
+                volumes.remove(&volume.name, false, |path| store.discard(path))?;
                 return Err(Error::caused("clone volume", error));
             }
             Ok(volume)

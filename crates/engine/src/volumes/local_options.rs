@@ -7,7 +7,10 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount,
+};
 
 use crate::{Error, Result};
 
@@ -24,6 +27,7 @@ pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
     if let Some(unknown) = options.keys().find(|key| !known.contains(&key.as_str())) {
         return Err(Error::invalid(format!("invalid option: {unknown:?}")));
     }
+    check_device(options)?;
     if options.get("size").is_some_and(|size| size != "0") {
         return Err(Error::invalid("quota size requested but no quota support"));
     }
@@ -36,6 +40,33 @@ pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A port in the address of a Windows share would be taken for a part of its name.
+fn check_device(options: &BTreeMap<String, String>) -> Result<()> {
+    let share = options
+        .get("device")
+        .filter(|_| options.get("type").is_some_and(|kind| kind == "cifs"));
+    match share.and_then(|device| share_host(device)) {
+        Some((host, _)) if has_port(host) => Err(Error::invalid(
+            "port not allowed in CIFS device URL, include 'port' in 'o='",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// `//host/share` as host and rest.
+fn share_host(device: &str) -> Option<(&str, &str)> {
+    let rest = device.strip_prefix("//")?;
+    let end = rest.find('/').unwrap_or(rest.len());
+    Some(rest.split_at(end)).filter(|(host, _)| !host.is_empty())
+}
+
+fn has_port(host: &str) -> bool {
+    let after = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    after
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()))
 }
 
 /// A mount as mount(2) takes it.
@@ -72,16 +103,33 @@ fn flag(name: &str) -> Option<(u32, u32)> {
         "norelatime" => clear(MountFlags::RELATIME),
         "strictatime" => set(MountFlags::STRICTATIME),
         "nostrictatime" => clear(MountFlags::STRICTATIME),
+        "mand" => Some((MAND, 0)),
+        "nomand" => Some((0, MAND)),
         "bind" => Some((BIND, 0)),
         "rbind" => Some((BIND | REC, 0)),
+        "private" => Some((PRIVATE, 0)),
+        "rprivate" => Some((PRIVATE | REC, 0)),
+        "shared" => Some((SHARED, 0)),
+        "rshared" => Some((SHARED | REC, 0)),
+        "slave" => Some((SLAVE, 0)),
+        "rslave" => Some((SLAVE | REC, 0)),
+        "unbindable" => Some((UNBINDABLE, 0)),
+        "runbindable" => Some((UNBINDABLE | REC, 0)),
         "defaults" | "" => Some((0, 0)),
         _ => None,
     }
 }
 
-/// `MS_BIND` and `MS_REC` of `linux/mount.h`.
-const BIND: u32 = 4096;
-const REC: u32 = 16384;
+/// `MS_*` of `linux/mount.h`.
+const MAND: u32 = 1 << 6;
+const BIND: u32 = 1 << 12;
+const REC: u32 = 1 << 14;
+const UNBINDABLE: u32 = 1 << 17;
+const PRIVATE: u32 = 1 << 18;
+const SLAVE: u32 = 1 << 19;
+const SHARED: u32 = 1 << 20;
+/// What the kernel takes in a call of its own.
+const PROPAGATION: u32 = UNBINDABLE | PRIVATE | SLAVE | SHARED;
 
 impl MountPlan {
     /// `None` for a volume that is a plain directory.
@@ -109,75 +157,103 @@ impl MountPlan {
 
     /// Mounts on a directory of the host.
     pub fn execute(&self, target: &Path) -> Result<()> {
-        let failed = |error: io::Error| Error::caused("failed to mount local volume", error);
         if self.device.is_empty() {
             return Err(Error::internal("missing device in volume options"));
         }
-        let data = CString::new(self.resolved_data()?).map_err(|error| failed(error.into()))?;
-        let flags = MountFlags::from_bits_retain(self.flags);
+        let plan = self.resolved(address_of)?;
+        let refused = |errno: Errno| plan.refused(target, errno);
+        let data = CString::new(plan.data.as_str())
+            .map_err(|error| Error::caused("failed to mount local volume", error))?;
+        let flags = MountFlags::from_bits_retain(plan.flags & !PROPAGATION);
         mount(
-            self.device.as_str(),
+            plan.device.as_str(),
             target,
-            self.kind.as_str(),
+            plan.kind.as_str(),
             flags,
             data.as_c_str(),
         )
-        .map_err(|errno| self.refused(target, errno.into()))?;
-        // The kernel takes no attributes with a bind at first.
-        let attributes = self.flags & !(BIND | REC);
+        .map_err(refused)?;
+        plan.finish(target).map_err(|errno| {
+            // Half of what was asked for is nothing.
+            let _ = unmount(target, UnmountFlags::DETACH);
+            refused(errno)
+        })
+    }
+
+    /// The kernel takes no attributes with a bind at first, and propagation never with anything else.
+    fn finish(&self, target: &Path) -> rustix::io::Result<()> {
+        let attributes = self.flags & !(BIND | REC | PROPAGATION);
         if self.flags & BIND != 0 && attributes != 0 {
             let flags = MountFlags::from_bits_retain(attributes | BIND);
-            mount_remount(target, flags, c"").map_err(|errno| failed(errno.into()))?;
+            mount_remount(target, flags, c"")?;
+        }
+        if self.flags & PROPAGATION != 0 {
+            let flags = self.flags & (PROPAGATION | REC);
+            mount_change(target, MountPropagationFlags::from_bits_retain(flags))?;
         }
         Ok(())
     }
 
-    /// Go's text, without a password.
-    fn refused(&self, target: &Path, error: io::Error) -> Error {
+    /// Go's text (moby/sys `mountError`), without a password.
+    fn refused(&self, target: &Path, errno: Errno) -> Error {
         let hidden = |option: &str| match option.split_once('=') {
             Some(("password", _)) => "password=********".to_owned(),
             _ => option.to_owned(),
         };
-        let data: Vec<String> = self.data.split(',').map(hidden).collect();
-        let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-        let text = wharf_archive::extract::errno_text(errno);
-        let data = data.join(",");
-        let data = if data.is_empty() {
-            data
-        } else {
-            format!(", data: {data}")
-        };
+        let mut text = format!("{}:{}", self.device, target.display());
+        if self.flags != 0 {
+            text.push_str(&format!(", flags: {:#x}", self.flags));
+        }
+        if !self.data.is_empty() {
+            let data: Vec<String> = self.data.split(',').map(hidden).collect();
+            text.push_str(&format!(", data: {}", data.join(",")));
+        }
         Error::internal(format!(
-            "failed to mount local volume: mount {}:{}{data}: {text}",
-            self.device,
-            target.display()
+            "failed to mount local volume: mount {text}: {}",
+            wharf_archive::extract::errno_text(errno)
         ))
     }
 
     /// The kernel takes servers of network file systems by number only.
-    fn resolved_data(&self) -> Result<String> {
+    fn resolved(&self, address_of: impl Fn(&str) -> Result<IpAddr>) -> Result<MountPlan> {
+        let mut plan = self.clone();
         if !matches!(self.kind.as_str(), "nfs" | "nfs4" | "cifs") {
-            return Ok(self.data.clone());
+            return Ok(plan);
         }
-        let mut options = Vec::new();
+        let (mut options, mut named) = (Vec::new(), false);
         for option in self.data.split(',') {
             match option.strip_prefix("addr=") {
-                Some(name) if name.parse::<IpAddr>().is_err() => {
-                    options.push(format!("addr={}", address_of(name)?));
+                Some(name) => {
+                    named = true;
+                    options.push(format!("addr={}", number(name, &address_of)?));
                 }
-                _ => options.push(option.to_owned()),
+                None => options.push(option.to_owned()),
             }
         }
-        Ok(options.join(","))
+        plan.data = options.join(",");
+        if self.kind == "cifs"
+            && !named
+            && let Some((host, rest)) = share_host(&self.device)
+        {
+            plan.device = format!("//{}{rest}", number(host, &address_of)?);
+        }
+        Ok(plan)
     }
+}
+
+fn number(name: &str, address_of: &impl Fn(&str) -> Result<IpAddr>) -> Result<String> {
+    if name.is_empty() || name.parse::<IpAddr>().is_ok() {
+        return Ok(name.to_owned());
+    }
+    address_of(name).map(|address| address.to_string())
 }
 
 fn address_of(name: &str) -> Result<IpAddr> {
     let failed = |error| Error::caused("error resolving passed in network volume address", error);
-    let mut found = (name, 0).to_socket_addrs().map_err(failed)?;
-    let first = found
-        .next()
-        .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let found: Vec<_> = (name, 0).to_socket_addrs().map_err(failed)?.collect();
+    // IPv4 first, as Go's `net.ResolveIPAddr`.
+    let first = found.iter().find(|found| found.is_ipv4()).or(found.first());
+    let first = first.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     Ok(first.ip())
 }
 
@@ -247,5 +323,70 @@ mod tests {
             (MountFlags::NOSUID.bits(), "size=1m,uid=5")
         );
         assert_eq!(MountPlan::of(&BTreeMap::new()), None);
+    }
+
+    /// What mount(2) is given for servers elsewhere, as moby's `getMountOptions` and `mount.Mount` do it.
+    #[test]
+    fn servers_are_given_to_the_kernel_by_number() {
+        let lookup = |name: &str| match name {
+            "storage" => Ok(IpAddr::from([192, 0, 2, 7])),
+            other => Err(Error::internal(format!("no such host {other}"))),
+        };
+        let nfs = [("type", "nfs"), ("device", ":/export")];
+        let cifs = |device: &'static str| [("type", "cifs"), ("device", device)];
+        for (base, o, expected) in [
+            (
+                nfs,
+                "addr=storage,rw,nfsvers=4",
+                ":/export addr=192.0.2.7,nfsvers=4 0x0",
+            ),
+            (
+                nfs,
+                "addr=192.0.2.1,ro,soft",
+                ":/export addr=192.0.2.1,soft 0x1",
+            ),
+            (nfs, "addr=2001:db8::1", ":/export addr=2001:db8::1 0x0"),
+            (nfs, "nolock", ":/export nolock 0x0"),
+            (
+                cifs("//storage/share/dir"),
+                "username=u,password=p",
+                "//192.0.2.7/share/dir username=u,password=p 0x0",
+            ),
+            (
+                cifs("//storage/share"),
+                "addr=storage,username=u",
+                "//storage/share addr=192.0.2.7,username=u 0x0",
+            ),
+            (
+                cifs("//192.0.2.9/share"),
+                "guest",
+                "//192.0.2.9/share guest 0x0",
+            ),
+        ] {
+            let all = [&base[..], &[("o", o)]].concat();
+            let plan = MountPlan::of(&options(&all)).expect("a mount");
+            let plan = plan.resolved(lookup).expect("resolved");
+            let seen = format!("{} {} {:#x}", plan.device, plan.data, plan.flags);
+            assert_eq!(seen, expected);
+        }
+        let unknown = [&nfs[..], &[("o", "addr=nowhere")]].concat();
+        let plan = MountPlan::of(&options(&unknown)).expect("a mount");
+        assert!(plan.resolved(lookup).is_err());
+        let port = check(&options(&cifs("//storage:445/share"))).expect_err("refused");
+        assert!(port.to_string().starts_with("port not allowed"), "{port}");
+    }
+
+    #[test]
+    fn refusals_name_the_call_but_no_password() {
+        let plan = MountPlan::of(&options(&[
+            ("type", "cifs"),
+            ("device", "//192.0.2.9/s"),
+            ("o", "ro,username=u,password=secret"),
+        ]))
+        .expect("a mount");
+        assert_eq!(
+            plan.refused(Path::new("/v"), Errno::NODEV).to_string(),
+            "failed to mount local volume: mount //192.0.2.9/s:/v, flags: 0x1, data: username=u,password=********: no such device"
+        );
     }
 }

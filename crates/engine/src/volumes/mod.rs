@@ -5,6 +5,7 @@
 
 pub(crate) mod api;
 pub mod copy_up;
+pub mod elsewhere;
 pub mod extras;
 pub mod local_options;
 pub mod mounting;
@@ -137,25 +138,24 @@ impl Volumes {
         self.known.lock().values().cloned().collect()
     }
 
-    /// Creates a volume unless it exists; the second value tells which.
+    /// Creates a volume unless it exists; the second value tells which. Without a driver any driver's volume of that name will do.
     pub fn create(&self, new: NewVolume) -> Result<(Volume, bool)> {
         let anonymous = new.name.is_empty();
         let name = if anonymous { ids::random() } else { new.name };
+        let context = |error: Error| error.context(format!("create {name}"));
+        let known = if anonymous {
+            None
+        } else {
+            self.existing(&name, &new.driver).map_err(context)?
+        };
+        if let Some(known) = known {
+            return Ok((known, false));
+        }
         let driver = if new.driver.is_empty() {
             local()
         } else {
             new.driver
         };
-        let context = |error: Error| error.context(format!("create {name}"));
-        if let Some(known) = self.get(&name) {
-            return if known.driver == driver {
-                Ok((known, false))
-            } else {
-                Err(Error::conflict(format!(
-                    "create {name}: conflict: volume name must be unique"
-                )))
-            };
-        }
         let mut volume = Volume {
             name: name.clone(),
             created_ns: clock::now_ns(),
@@ -173,10 +173,38 @@ impl Volumes {
             local_options::check(&volume.options).map_err(context)?;
         } else {
             let plugin = plugin::find(&volume.driver).map_err(context)?;
-            plugin.create(&name, &volume.options).map_err(context)?;
+            // Somebody else may have made it.
+            if plugin.get(&name).map_err(context)?.is_none() {
+                plugin.create(&name, &volume.options).map_err(context)?;
+            }
             volume.scope = plugin.scope();
         }
         self.add(volume)
+    }
+
+    /// A volume that is there already, refused if it is another driver's than the one asked for.
+    fn existing(&self, name: &str, driver: &str) -> Result<Option<Volume>> {
+        let found = match self.get(name) {
+            None if !driver.is_empty() => None,
+            _ => self.find(name)?,
+        };
+        let Some(found) = found else { return Ok(None) };
+        if !driver.is_empty() && driver != found.driver {
+            if driver != DRIVER {
+                plugin::find(driver)?;
+            }
+            return Err(Error::conflict(format!(
+                "driver '{}' already has volume '{name}': volume name must be unique",
+                found.driver
+            )));
+        }
+        Ok(Some(found))
+    }
+
+    fn forget(&self, name: &str) -> Result<()> {
+        self.database.delete_document(Table::Volumes, name)?;
+        self.known.lock().remove(name);
+        Ok(())
     }
 
     fn add(&self, volume: Volume) -> Result<(Volume, bool)> {
@@ -198,22 +226,31 @@ impl Volumes {
     }
 
     /// Removes a volume and its data. The caller has made sure that nobody uses it. `discard` takes a directory away at once.
+    /// `purge`: it is forgotten even when its driver refuses or cannot be asked.
     pub fn remove(
         &self,
         name: &str,
+        purge: bool,
         discard: impl FnOnce(&Path) -> std::io::Result<()>,
     ) -> Result<()> {
         let volume = self.get(name).ok_or_else(|| no_such(name))?;
         if volume.driver != DRIVER {
-            plugin::find(&volume.driver)?.remove(name)?;
-        } else if mounting::needs_mount(&volume) {
+            let removed = plugin::find(&volume.driver).and_then(|plugin| plugin.remove(name));
+            if let Err(error) = removed {
+                let error = error.context(format!("remove {name}"));
+                if !purge {
+                    return Err(error);
+                }
+                tracing::warn!(%error, "the volume is forgotten as it was to be removed by force");
+            }
+            return self.forget(name);
+        }
+        if mounting::needs_mount(&volume) {
             local_options::take_down(&self.data(name))?;
         }
         let mut known = self.known.lock();
         self.database.delete_document(Table::Volumes, name)?;
-        if volume.driver == DRIVER
-            && let Err(error) = discard(&self.root.join(name))
-        {
+        if let Err(error) = discard(&self.root.join(name)) {
             self.database.save_document(Table::Volumes, name, &volume)?;
             return Err(Error::caused("remove volume", error));
         }
@@ -298,10 +335,10 @@ mod tests {
         let error = volumes.create(named("data", "other")).expect_err("refused");
         assert_eq!(
             error.to_string(),
-            "create data: conflict: volume name must be unique"
+            "create data: error looking up volume plugin other: plugin \"other\" not found"
         );
         volumes
-            .remove("data", |path| std::fs::remove_dir_all(path))
+            .remove("data", false, |path| std::fs::remove_dir_all(path))
             .expect("remove");
         assert!(volumes.get("data").is_none() && !volumes.data("data").exists());
     }

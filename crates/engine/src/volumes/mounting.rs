@@ -13,25 +13,43 @@ pub fn needs_mount(volume: &Volume) -> bool {
 impl Volumes {
     /// Where the data is, for the user with this ID, who gives it back with [`Volumes::release`]. Blocking.
     pub fn access(&self, name: &str, user: &str) -> Result<PathBuf> {
-        let volume = self.get(name).ok_or_else(|| no_such(name))?;
+        let volume = match self.get(name) {
+            Some(volume) => volume,
+            None => self.find(name)?.ok_or_else(|| no_such(name))?,
+        };
         if volume.driver == DRIVER && !needs_mount(&volume) {
             return Ok(self.data(name));
         }
+        self.mount(&volume, user).map_err(|error| {
+            let place = self.mountpoint(&volume);
+            error.context(format!("error while mounting volume '{place}'"))
+        })
+    }
+
+    fn mount(&self, volume: &Volume, user: &str) -> Result<PathBuf> {
+        let name = &volume.name;
+        if volume.driver != DRIVER {
+            // Without the lock: a driver may take its time.
+            let path = plugin::await_driver(&volume.driver)?.mount(name, user)?;
+            let mut mounted = self.mounted.lock();
+            mounted
+                .entry(name.clone())
+                .or_default()
+                .insert(user.to_owned());
+            return Ok(path);
+        }
         let mut mounted = self.mounted.lock();
-        let users = mounted.entry(name.to_owned()).or_default();
-        let path = if volume.driver == DRIVER {
-            let data = self.data(name);
-            if let Some(plan) = local_options::MountPlan::of(&volume.options)
-                && !local_options::is_mounted(&data)
-            {
-                plan.execute(&data)?;
-            }
-            data
-        } else {
-            plugin::find(&volume.driver)?.mount(name, user)?
-        };
-        users.insert(user.to_owned());
-        Ok(path)
+        let data = self.data(name);
+        if let Some(plan) = local_options::MountPlan::of(&volume.options)
+            && !local_options::is_mounted(&data)
+        {
+            plan.execute(&data)?;
+        }
+        mounted
+            .entry(name.clone())
+            .or_default()
+            .insert(user.to_owned());
+        Ok(data)
     }
 
     /// The user is done. `others` tells whether containers still run with it that an earlier daemon gave access to. Blocking.
@@ -42,14 +60,17 @@ impl Volumes {
         if volume.driver == DRIVER && !needs_mount(&volume) {
             return Ok(());
         }
+        if volume.driver != DRIVER {
+            if let Some(users) = self.mounted.lock().get_mut(name) {
+                users.remove(user);
+            }
+            return plugin::find(&volume.driver)?.unmount(name, user);
+        }
         let mut mounted = self.mounted.lock();
         let mut last = true;
         if let Some(users) = mounted.get_mut(name) {
             users.remove(user);
             last = users.is_empty();
-        }
-        if volume.driver != DRIVER {
-            return plugin::find(&volume.driver)?.unmount(name, user);
         }
         if last && !others {
             mounted.remove(name);
@@ -63,7 +84,7 @@ impl Volumes {
         if volume.driver == DRIVER {
             return self.data(&volume.name).display().to_string();
         }
-        let found = plugin::find(&volume.driver).and_then(|plugin| plugin.get(&volume.name));
-        found.map_or_else(|_| String::new(), |found| found.mountpoint)
+        let found = plugin::find(&volume.driver).and_then(|plugin| plugin.path(&volume.name));
+        found.unwrap_or_default()
     }
 }

@@ -4,6 +4,7 @@
 //! a [`BodyWriter`], the channel is the answer's body. Either side that goes away ends the other.
 
 use std::io::{self, BufRead, Read, Write};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -18,40 +19,93 @@ const DEPTH: usize = 4;
 /// Small writes are gathered to this size.
 const WRITE_CHUNK: usize = 64 << 10;
 
+/// Small pieces of an upload are handed over together once they come to this size…
+const GATHERED: usize = 256 << 10;
+
+/// …or when nothing more has come for this long: each handing over wakes a thread.
+const LULL: Duration = Duration::from_millis(1);
+
+/// Pieces of an upload, in order.
+type Pieces = io::Result<Vec<Bytes>>;
+
 /// A request's body as a blocking reader. An upload that breaks off reads as an error, never as an early end.
 #[derive(Debug)]
 pub struct BodyReader {
-    chunks: mpsc::Receiver<Chunk>,
+    chunks: mpsc::Receiver<Pieces>,
+    waiting: std::vec::IntoIter<Bytes>,
     current: Bytes,
 }
 
 impl BodyReader {
     /// Starts pulling `body`.
     #[must_use]
-    pub fn new(mut body: Incoming) -> BodyReader {
+    pub fn new(body: Incoming) -> BodyReader {
         let (send, chunks) = mpsc::channel(DEPTH);
-        tokio::spawn(async move {
-            while let Some(frame) = body.frame().await {
-                let chunk = match frame {
-                    Ok(frame) => frame.into_data().map_err(|_| ()),
-                    Err(e) => {
-                        // The reader being gone too is fine.
-                        let _ = send
-                            .send(Err(io::Error::new(io::ErrorKind::UnexpectedEof, e)))
-                            .await;
-                        return;
-                    }
-                };
-                // Trailers are not data.
-                let Ok(bytes) = chunk else { continue };
-                if send.send(Ok(bytes)).await.is_err() {
-                    return swallow(body).await;
-                }
-            }
-        });
+        tokio::spawn(pull(body, send));
         BodyReader {
             chunks,
+            waiting: Vec::new().into_iter(),
             current: Bytes::new(),
+        }
+    }
+}
+
+/// What comes next of a body.
+enum Next {
+    Piece(Bytes),
+    /// Nothing for now.
+    Lull,
+    End,
+    Broken(hyper::Error),
+}
+
+async fn next(body: &mut Incoming, patience: Option<Duration>) -> Next {
+    let frame = match patience {
+        None => body.frame().await,
+        Some(patience) => match tokio::time::timeout(patience, body.frame()).await {
+            Ok(frame) => frame,
+            Err(_) => return Next::Lull,
+        },
+    };
+    match frame {
+        None => Next::End,
+        Some(Err(error)) => Next::Broken(error),
+        // Trailers are not data.
+        Some(Ok(frame)) => frame.into_data().map_or(Next::Lull, Next::Piece),
+    }
+}
+
+async fn pull(mut body: Incoming, send: mpsc::Sender<Pieces>) {
+    let (mut gathered, mut size) = (Vec::new(), 0);
+    loop {
+        let patience = (!gathered.is_empty()).then_some(LULL);
+        let end = match next(&mut body, patience).await {
+            Next::Piece(bytes) => {
+                size += bytes.len();
+                gathered.push(bytes);
+                if size < GATHERED {
+                    continue;
+                }
+                None
+            }
+            Next::Lull => None,
+            Next::End => Some(None),
+            Next::Broken(error) => Some(Some(error)),
+        };
+        size = 0;
+        let ready = std::mem::take(&mut gathered);
+        if !ready.is_empty() && send.send(Ok(ready)).await.is_err() {
+            return swallow(body).await;
+        }
+        match end {
+            None => {}
+            Some(None) => return,
+            Some(Some(error)) => {
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, error);
+                // The reader being gone too is fine.
+                let _ = send.send(Err(error)).await;
+                return;
+            }
         }
     }
 }
@@ -80,8 +134,12 @@ impl Read for BodyReader {
 impl BufRead for BodyReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
+            if let Some(piece) = self.waiting.next() {
+                self.current = piece;
+                continue;
+            }
             match self.chunks.blocking_recv() {
-                Some(chunk) => self.current = chunk?,
+                Some(pieces) => self.waiting = pieces?.into_iter(),
                 None => break,
             }
         }
