@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod exit_codes;
 mod files;
+mod firewalld;
 mod first_command;
 mod health;
 mod images;

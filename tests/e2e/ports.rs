@@ -1,71 +1,14 @@
 //! Published ports, seen through the stock CLI and asked for from the host, from other containers and from another machine.
 
-use std::process::Command;
-
 use wharf_e2e::Engine;
 use wharf_e2e::deadline::{LONG, wait_until};
 use wharf_e2e::images::BUSYBOX;
-use wharf_e2e::netns::NetNs;
-
-/// Answers every connection to port 80 with `hello`.
-const SERVER: &str = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www";
-
-fn server(engine: &Engine, flags: &[&str]) -> String {
-    let id = engine.run_detached(flags, &["sh", "-c", SERVER]);
-    wait_until("the server to listen", LONG, || {
-        let sockets = engine.docker_ok(&["exec", &id, "netstat", "-lnt"]);
-        sockets.contains(":80 ")
-    });
-    id
-}
-
-/// What `curl` gets from inside a namespace; empty when it gets nothing.
-fn get(netns: &NetNs, address: &str) -> String {
-    let output = netns
-        .command("curl".as_ref())
-        .args(["--silent", "--max-time", "3", &format!("http://{address}/")])
-        .output()
-        .expect("curl runs");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// What a container gets.
-fn get_inside(engine: &Engine, id: &str, host: &str, port: u16) -> String {
-    let script =
-        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 3 nc {host} {port} | tail -n 1");
-    engine.docker_ok(&["exec", id, "sh", "-c", &script])
-}
-
-/// A machine on the network `192.0.2.0/24` and `2001:db8::/64` of the daemon's host.
-fn neighbour(engine: &Engine) -> NetNs {
-    let name = format!("{}-lan", engine.cgroup_parent());
-    let outside = NetNs::create(&name);
-    let host = engine.cgroup_parent();
-    for line in [
-        format!("-n {host} link add out0 type veth peer name in0 netns {name}"),
-        format!("-n {host} addr add 192.0.2.1/24 dev out0"),
-        format!("-n {host} addr add 2001:db8::1/64 dev out0 nodad"),
-        format!("-n {host} link set out0 up"),
-        format!("-n {name} addr add 192.0.2.2/24 dev in0"),
-        format!("-n {name} addr add 2001:db8::2/64 dev in0 nodad"),
-        format!("-n {name} link set in0 up"),
-    ] {
-        let status = Command::new("ip")
-            .args(line.split(' '))
-            .status()
-            .expect("ip runs");
-        assert!(status.success(), "ip {line}");
-    }
-    outside
-}
+use wharf_e2e::lan::Lan;
+use wharf_e2e::web::{get, get_inside, is_out_of_reach, server};
 
 #[test]
 fn a_port_is_reached_from_everywhere() {
-    for flags in [
-        &[][..],
-        &["--firewall-backend=iptables"],
-        &["--iptables=false", "--ip6tables=false"],
-    ] {
+    for flags in [&[][..], &["--iptables=false", "--ip6tables=false"]] {
         let mut options = Engine::options();
         for flag in flags {
             options = options.flag(flag);
@@ -73,25 +16,21 @@ fn a_port_is_reached_from_everywhere() {
         let engine = options.start();
         engine.load("busybox.tar");
         let id = server(&engine, &["-p", "8080:80"]);
-        let outside = neighbour(&engine);
+        let lan = Lan::around(&engine);
         for address in [
             "127.0.0.1:8080",
             "[::1]:8080",
             "192.0.2.1:8080",
-            "[2001:db8::1]:8080",
+            "[2001:db8:1::1]:8080",
         ] {
-            assert_eq!(
-                get(engine.netns(), address),
-                "hello",
-                "host, {address}, {flags:?}"
-            );
+            let got = get(engine.netns(), address);
+            assert_eq!(got, "hello", "host, {address}, {flags:?}");
         }
-        for address in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
-            assert_eq!(
-                get(&outside, address),
-                "hello",
-                "outside, {address}, {flags:?}"
-            );
+        for (who, machine) in [("neighbour", &lan.neighbour), ("remote", &lan.remote)] {
+            for address in ["192.0.2.1:8080", "[2001:db8:1::1]:8080"] {
+                let got = get(machine, address);
+                assert_eq!(got, "hello", "{who}, {address}, {flags:?}");
+            }
         }
         let neighbour = engine.run_detached(&[], &["sleep", "1000"]);
         engine.docker_ok(&["network", "create", "other"]);
@@ -101,13 +40,10 @@ fn a_port_is_reached_from_everywhere() {
             ("neighbour", &neighbour),
             ("stranger", &stranger),
         ] {
-            assert_eq!(
-                get_inside(&engine, asker, "192.0.2.1", 8080),
-                "hello",
-                "{who}, {flags:?}"
-            );
+            let got = get_inside(&engine, asker, "192.0.2.1", 8080);
+            assert_eq!(got, "hello", "{who}, {flags:?}");
         }
-        drop(outside);
+        drop(lan);
         engine.remove_all();
         engine.docker_ok(&["network", "rm", "other"]);
     }
@@ -117,15 +53,43 @@ fn a_port_is_reached_from_everywhere() {
 fn a_port_on_loopback_is_for_the_host_alone() {
     let engine = Engine::start();
     server(&engine, &["-p", "127.0.0.1:8080:80", "-p", "[::1]:8080:80"]);
-    let outside = neighbour(&engine);
+    let lan = Lan::around(&engine);
     for address in ["127.0.0.1:8080", "[::1]:8080"] {
         assert_eq!(get(engine.netns(), address), "hello", "{address}");
     }
-    for address in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
-        assert_eq!(get(engine.netns(), address), "", "{address}");
-        assert_eq!(get(&outside, address), "", "outside, {address}");
+    for address in ["192.0.2.1:8080", "[2001:db8:1::1]:8080"] {
+        assert!(is_out_of_reach(engine.netns(), address), "{address}");
+        assert!(is_out_of_reach(&lan.neighbour, address), "{address}");
+        assert!(is_out_of_reach(&lan.remote, address), "{address}");
     }
-    drop(outside);
+}
+
+/// What the reference text asks of a web server in bridge mode: who reaches it directly, and who through a port of the host.
+#[test]
+fn a_web_server_on_the_bridge_is_reached_as_the_text_says() {
+    let engine = Engine::start();
+    let unpublished = server(&engine, &[]);
+    let published = server(&engine, &["-p", "8080:80"]);
+    let lan = Lan::around(&engine);
+    lan.route_to_host("172.17.0.0/16");
+    let address = |id: &str| engine.inspect(id, "{{.NetworkSettings.Networks.bridge.IPAddress}}");
+    // From another container of the same host: directly.
+    let other = engine.run_detached(&[], &["sleep", "1000"]);
+    for id in [&unpublished, &published] {
+        assert_eq!(get_inside(&engine, &other, &address(id), 80), "hello");
+    }
+    // From the host: at the container's address, which is on its bridge, and at the port.
+    assert_eq!(get(engine.netns(), &address(&unpublished)), "hello");
+    assert_eq!(get(engine.netns(), "127.0.0.1:8080"), "hello");
+    // From other machines: only at the host's port, even where routes lead to the container.
+    for machine in [&lan.neighbour, &lan.remote] {
+        assert_eq!(get(machine, "192.0.2.1:8080"), "hello");
+        assert!(is_out_of_reach(machine, &address(&unpublished)));
+        assert!(is_out_of_reach(machine, &address(&published)));
+    }
+    // And out: what leaves has the host's address, so the remote machine, which knows no other, can answer.
+    let out = engine.docker_ok(&["exec", &other, "ping", "-c1", "-W5", "198.51.100.2"]);
+    assert!(out.contains("1 packets received"), "{out}");
 }
 
 #[test]
@@ -181,12 +145,12 @@ fn every_form_of_publishing_is_shown() {
 #[test]
 fn ports_of_others_are_refused_in_dockers_words() {
     let engine = Engine::start();
-    let first = engine.run_detached(&["-p", "8080:80"], &["sleep", "1000"]);
+    let first = engine.run_detached(&["--name", "holder", "-p", "8080:80"], &["sleep", "1000"]);
     let refused = engine.docker(&["run", "--rm", "-p", "8080:80", BUSYBOX, "true"]);
     assert!(
-        refused
-            .stderr
-            .contains("Bind for 0.0.0.0:8080 failed: port is already allocated"),
+        refused.stderr.contains(
+            "Bind for 0.0.0.0:8080 failed: port is already allocated (by container holder)"
+        ),
         "{}",
         refused.stderr
     );
@@ -218,7 +182,7 @@ fn ports_of_others_are_refused_in_dockers_words() {
     assert!(
         refused
             .stderr
-            .contains(":8081:172.17.0.2:80/tcp: address already in use"),
+            .contains(":8081:172.17.0.2:80/tcp: address already in use (by busybox, process "),
         "{}",
         refused.stderr
     );

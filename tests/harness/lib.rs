@@ -14,9 +14,11 @@ pub mod engine;
 pub mod frames;
 pub mod http;
 pub mod images;
+pub mod lan;
 pub mod leftovers;
 pub mod netns;
 pub mod registry;
 pub mod terminal;
+pub mod web;
 
 pub use engine::{Engine, Kind};

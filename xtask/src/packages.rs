@@ -24,6 +24,8 @@ pub(crate) const TESTS: &[Need] = &[
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("curl", "curl"),
+    ("firewalld", "firewalld"),
+    ("dbus-daemon", "dbus-daemon"),
     ("ps", "procps"),
     ("nsenter", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),

@@ -81,6 +81,20 @@ impl Error {
         }
     }
 
+    /// What it comes from, if that was a failure of networks.
+    pub(crate) fn network(&self) -> Option<&wharf_network::NetworkError> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
+    /// The same with more at its end.
+    #[must_use]
+    pub(crate) fn followed_by(self, what: impl fmt::Display) -> Error {
+        Error {
+            message: format!("{}{what}", self.message),
+            ..self
+        }
+    }
+
     /// The same message, another kind.
     #[must_use]
     pub fn with_kind(self, kind: Kind) -> Error {

@@ -387,11 +387,6 @@ impl NetworkManager {
         if wanted.is_empty() {
             return Ok(());
         }
-        if self.firewall.is_none() && !self.networks.lock().publishing.userland {
-            return Err(NetworkError::NotImplemented(
-                "publishing ports without firewall rules and without the userland proxy".into(),
-            ));
-        }
         // Nothing is published from where nothing leads out, as in Docker.
         let (v4, v6) = gateway::choose(endpoints);
         let Some(home) = v4.or(v6) else {

@@ -27,7 +27,7 @@ pub enum NetworkError {
     #[error("network {0} not found")]
     NotFound(String),
     /// An id prefix that fits several networks.
-    #[error("network {0} is ambiguous ({1} matches found on ID prefix)")]
+    #[error("network {0} is ambiguous ({1} matches found based on ID prefix)")]
     Ambiguous(String, usize),
     /// A network of that name exists.
     #[error("network with name {0} already exists")]
@@ -85,11 +85,23 @@ pub enum NetworkError {
     #[error("{0}")]
     Invalid(String),
     /// The port of the host is taken by another container.
-    #[error("Bind for {0} failed: port is already allocated")]
-    PortAllocated(String),
-    /// The port of the host is taken by a process.
-    #[error("failed to bind host port for {0}/{1}: address already in use")]
-    PortInUse(String, &'static str),
+    #[error("Bind for {binding} failed: port is already allocated")]
+    PortAllocated {
+        /// `address:port`.
+        binding: String,
+        /// Endpoint that has it, where it is known.
+        holder: Option<String>,
+    },
+    /// The port of the host is taken by a process. Beyond Docker's words, it is named where it can be found.
+    #[error("failed to bind host port for {binding}/{protocol}: address already in use{holder}")]
+    PortInUse {
+        /// `address:port:container address:container port`.
+        binding: String,
+        /// `tcp`, …
+        protocol: &'static str,
+        /// ` (by nginx, process 12)`, or empty.
+        holder: String,
+    },
     /// The address is none of the host's.
     #[error("failed to bind host port for {0}/{1}: cannot assign requested address")]
     NoSuchAddress(String, &'static str),
@@ -141,10 +153,19 @@ impl NetworkError {
             Self::ExternalConnectivity { .. }
             | Self::NoPoolLeft
             | Self::NoAddressLeft { .. }
-            | Self::PortAllocated(_)
-            | Self::PortInUse(..)
+            | Self::PortAllocated { .. }
+            | Self::PortInUse { .. }
             | Self::NoSuchAddress(..)
             | Self::Io { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// The endpoint that has the port which was refused.
+    pub fn port_holder(&self) -> Option<&str> {
+        match self {
+            Self::PortAllocated { holder, .. } => holder.as_deref(),
+            Self::ExternalConnectivity { source, .. } => source.port_holder(),
+            _ => None,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! What should be true is said in [`Change`]s; a back end turns them into its own rules and applies each list in one atomic step.
 
+mod firewalld;
 mod iptables;
 mod nftables;
 mod watch;
@@ -17,6 +18,7 @@ use crate::record::{FirewallBackend, Protocol};
 use iptables::Iptables;
 use nftables::Nftables;
 
+pub(crate) use firewalld::{Firewalld, Owner};
 pub(crate) use nftables::Attributes;
 pub(crate) use watch::Watch;
 

@@ -9,7 +9,7 @@ use crate::bridge::Bridge;
 use crate::dns::socket::ResolverSockets;
 use crate::driver::Driver;
 use crate::error::{NetworkError, Step};
-use crate::firewall::{self, Change, Families, Firewall, Watch};
+use crate::firewall::{self, Change, Families, Firewall, Firewalld, Owner, Watch};
 use crate::ipam::SubnetSource;
 use crate::link::{ParentPlan, delete_link, delete_link_soon, is_made_kind, link_by_name, routes};
 use crate::namespace::NamespacePool;
@@ -32,6 +32,7 @@ pub struct NetworkManager {
     /// Locked before `networks` where both are.
     pub(crate) firewall: Option<Arc<Mutex<Box<dyn Firewall>>>>,
     _watch: Option<Watch>,
+    firewalld: Option<Firewalld>,
     pub(crate) bare: NamespacePool,
     pub(crate) with_pairs: NamespacePool,
     config: NetworkConfig,
@@ -77,9 +78,9 @@ impl NetworkManager {
             None
         };
         let networks = Arc::new(Mutex::new(networks));
-        let watch = match &firewall {
-            Some(firewall) => watch(firewall, &networks),
-            None => None,
+        let (watch, firewalld) = match &firewall {
+            Some(firewall) => (watch(firewall, &networks), firewalld(firewall, &networks)?),
+            None => (None, None),
         };
         let manager = NetworkManager {
             host: Mutex::new(host),
@@ -89,6 +90,7 @@ impl NetworkManager {
             networks,
             firewall,
             _watch: watch,
+            firewalld,
             bare,
             with_pairs,
             sources: sources(&config)?,
@@ -238,7 +240,12 @@ impl NetworkManager {
             self.apply(&[Change::AddNetwork(bridge.rules.clone())])?;
             self.drop_forwarded(opened)
         });
-        let Err(error) = added else { return Ok(()) };
+        let Err(error) = added else {
+            if let Some(firewalld) = &self.firewalld {
+                firewalld.add(&bridge.plan.name);
+            }
+            return Ok(());
+        };
         if made {
             let removed = delete_link(&mut self.host.lock(), &bridge.plan.name, bridge.index);
             if let Err(undo) = removed {
@@ -276,6 +283,9 @@ impl NetworkManager {
 
     fn remove_bridge(&self, bridge: &Bridge) -> Result<(), NetworkError> {
         self.apply(&[Change::RemoveNetwork(bridge.rules.clone())])?;
+        if let Some(firewalld) = &self.firewalld {
+            firewalld.remove(&bridge.plan.name);
+        }
         delete_link_soon(&bridge.plan.name, bridge.index)
     }
 
@@ -317,8 +327,34 @@ fn watch(
         let firewall = firewall.lock();
         (firewall.sender(), firewall.tables())
     };
+    Watch::start(sender, tables, restore(firewall, networks))
+        .inspect_err(|error| tracing::debug!(%error, "the firewall is not watched"))
+        .ok()
+}
+
+/// Has bridges in firewalld's zone, and rules made again after its reloads.
+fn firewalld(
+    firewall: &Arc<Mutex<Box<dyn Firewall>>>,
+    networks: &Arc<Mutex<Networks>>,
+) -> Result<Option<Firewalld>, NetworkError> {
+    let all = Arc::downgrade(networks);
+    let bridges = move || {
+        let networks = all.upgrade();
+        networks.map_or_else(Vec::new, |networks| networks.lock().bridges())
+    };
+    Firewalld::start(Owner {
+        bridges: Box::new(bridges),
+        reloaded: Box::new(restore(firewall, networks)),
+    })
+}
+
+/// Makes rules again where some are missing.
+fn restore(
+    firewall: &Arc<Mutex<Box<dyn Firewall>>>,
+    networks: &Arc<Mutex<Networks>>,
+) -> impl Fn() + Send + 'static {
     let (firewall, networks) = (Arc::downgrade(firewall), Arc::downgrade(networks));
-    let lost = move || {
+    move || {
         let (Some(firewall), Some(networks)) = (firewall.upgrade(), networks.upgrade()) else {
             return;
         };
@@ -331,8 +367,5 @@ fn watch(
         if let Err(error) = firewall.reset(&changes) {
             tracing::error!(%error, "firewall rules are missing");
         }
-    };
-    Watch::start(sender, tables, lost)
-        .inspect_err(|error| tracing::debug!(%error, "the firewall is not watched"))
-        .ok()
+    }
 }

@@ -198,6 +198,15 @@ impl Networks {
         bridges.chain(ports.map(Change::AddPort)).collect()
     }
 
+    /// Interfaces of all bridge networks.
+    pub(crate) fn bridges(&self) -> Vec<String> {
+        let bridge = |network: &Network| match &network.driver {
+            Driver::Bridge(bridge) => Some(bridge.plan.name.clone()),
+            _ => None,
+        };
+        self.list.iter().filter_map(bridge).collect()
+    }
+
     /// What the firewall must know of an endpoint's published ports.
     pub(crate) fn port_rules(&self, endpoint: &Endpoint) -> Vec<PortRule> {
         let network = self
@@ -296,9 +305,30 @@ impl Networks {
             && !record.internal
         {
             let reach = bridge.reach(endpoint, self.publishing);
-            endpoint.ports = self.ports.take(wanted, &reach)?;
+            let taken = self.ports.take(wanted, &reach);
+            endpoint.ports = taken.map_err(|error| self.with_holder(error))?;
         }
         Ok(())
+    }
+
+    /// Adds to a refused port who has it.
+    fn with_holder(&self, error: NetworkError) -> NetworkError {
+        let NetworkError::PortAllocated { binding, .. } = error else {
+            return error;
+        };
+        let has_it = |endpoint: &&Endpoint| {
+            let mut ports = endpoint.ports.iter();
+            ports.any(|port| format!("{}:{}", port.host_address, port.host_port) == binding)
+        };
+        let mut endpoints = self
+            .list
+            .iter()
+            .flat_map(|network| network.endpoints.values());
+        let holder = endpoints.find(has_it);
+        NetworkError::PortAllocated {
+            holder: holder.map(|endpoint| endpoint.endpoint_id.clone()),
+            binding,
+        }
     }
 
     /// What netd holds of an endpoint's ports.

@@ -3,6 +3,7 @@
 //! Packets are translated by the firewall before any socket sees them; what translation does not reach comes to the socket and is
 //! carried by netd, which also holds the sockets while no daemon runs.
 
+mod holder;
 mod socket;
 
 use std::collections::HashMap;
@@ -324,10 +325,10 @@ impl Ports {
         };
         let takers = self.taken.get(&(protocol, port));
         match takers.and_then(|takers| takers.iter().find(clashes)) {
-            Some(taken) => Err(NetworkError::PortAllocated(format!(
-                "{}:{port}",
-                taken.address
-            ))),
+            Some(taken) => Err(NetworkError::PortAllocated {
+                binding: format!("{}:{port}", taken.address),
+                holder: None,
+            }),
             None => Ok(()),
         }
     }
@@ -400,7 +401,11 @@ fn refused(
     let binding = format!("{}:{port}{target}", shown(address));
     let protocol = request.protocol.name();
     match source.kind() {
-        std::io::ErrorKind::AddrInUse => NetworkError::PortInUse(binding, protocol),
+        std::io::ErrorKind::AddrInUse => NetworkError::PortInUse {
+            holder: holder::describe(request.protocol, port),
+            binding,
+            protocol,
+        },
         std::io::ErrorKind::AddrNotAvailable => NetworkError::NoSuchAddress(binding, protocol),
         _ => NetworkError::io(
             format!("failed to bind host port for {binding}/{protocol}"),
@@ -504,9 +509,10 @@ mod tests {
         let _listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         let mut ports = Ports::new();
         let refused = format!(
-            "failed to bind host port for 0.0.0.0:{port}:172.17.0.2:80/tcp: address already in use"
+            "failed to bind host port for 0.0.0.0:{port}:172.17.0.2:80/tcp: address already in use (by "
         );
-        assert_eq!(take(&mut ports, &[request(None, port, port)]), Err(refused));
+        let error = take(&mut ports, &[request(None, port, port)]).unwrap_err();
+        assert!(error.starts_with(&refused), "{error}");
         assert_eq!(
             take(&mut ports, &[request(None, port, port + 1)]),
             Ok(port + 1)
@@ -551,12 +557,10 @@ mod tests {
         let error = ports
             .take(&[request(None, port, port)], &reach())
             .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "failed to bind host port for [::]:{port}:172.17.0.2:80/tcp: address already in use"
-            )
+        let expected = format!(
+            "failed to bind host port for [::]:{port}:172.17.0.2:80/tcp: address already in use"
         );
+        assert!(error.to_string().starts_with(&expected), "{error}");
         assert_eq!(
             taken(&mut ports, request(Some("127.0.0.1"), port, port)),
             [("127.0.0.1".into(), port)]

@@ -107,7 +107,7 @@ fn a_host_that_drops_forwarded_packets_lets_containers_pass() {
     on_each_backend(|| {
         run("iptables -P FORWARD DROP");
         let manager = open();
-        manager
+        let late = manager
             .create(network("late", "10.7.0.0/24", &[]))
             .expect("create");
         for (name, host_port) in [("bridge", 8080), ("late", 8081)] {
@@ -122,8 +122,13 @@ fn a_host_that_drops_forwarded_packets_lets_containers_pass() {
                 assert_eq!(ask("10.9.9.2:80").unwrap(), "10.9.9.1")
             });
             run(&format!("ip link del lan-{name}"));
+            manager.release(&sandbox.endpoints[0]);
         }
         assert!(run("iptables -S FORWARD").contains("-P FORWARD DROP"));
+        manager.remove("late").expect("remove");
+        let bridge = format!("br-{}", &late.id[..12]);
+        let left = run("iptables -S");
+        assert!(!left.contains(&bridge), "{left}");
     });
 }
 

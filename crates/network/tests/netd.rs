@@ -135,6 +135,41 @@ fn datagrams_are_carried_too() {
 }
 
 #[test]
+fn carried_answers_come_from_the_address_that_was_asked() {
+    on_a_host(|| {
+        let dir = Dir::new();
+        let manager = open(NetworkConfig {
+            no_firewall: true,
+            no_firewall6: true,
+            ..dir.config()
+        });
+        let sandbox = publish(&manager, vec![port(Protocol::Udp, 5300, 53)]);
+        let server = inside(&sandbox.netns, || {
+            UdpSocket::bind("0.0.0.0:53").expect("bind")
+        });
+        server.set_read_timeout(Some(DEADLINE)).expect("deadline");
+        let outside = neighbour("lan");
+        // Not the one that the route back would choose.
+        run("ip addr add 10.9.9.7/24 dev lan");
+        run("ip addr add fd99::1/64 dev lan nodad");
+        run("ip addr add fd99::7/64 dev lan nodad");
+        inside(&outside, || {
+            run("ip addr add fd99::2/64 dev lan0 nodad");
+            let mut buffer = [0; 64];
+            for (own, asked) in [("0.0.0.0:0", "10.9.9.7:5300"), ("[::]:0", "[fd99::7]:5300")] {
+                let client = UdpSocket::bind(own).expect("bind");
+                client.set_read_timeout(Some(DEADLINE)).expect("deadline");
+                client.send_to(b"question", asked).expect("send");
+                let (_, peer) = server.recv_from(&mut buffer).expect("receive");
+                server.send_to(b"answer", peer).expect("send");
+                let (_, from) = client.recv_from(&mut buffer).expect("receive");
+                assert_eq!(from.to_string(), asked);
+            }
+        });
+    });
+}
+
+#[test]
 fn streams_end_as_their_ends_end_them() {
     on_a_host(|| {
         let dir = Dir::new();

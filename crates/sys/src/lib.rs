@@ -13,6 +13,7 @@ pub mod memory;
 pub mod mount;
 pub mod mountns;
 pub mod netns;
+pub mod pktinfo;
 pub mod process;
 pub mod queue;
 pub mod quota;

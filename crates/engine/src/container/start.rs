@@ -136,7 +136,8 @@ impl Engine {
         crate::blocking(move || {
             let mut userns = engine.user_namespace(&record)?;
             let given = userns.network.take();
-            let mut attached = network::attach(&engine.network, &record, given)?;
+            let mut attached = network::attach(&engine.network, &record, given)
+                .map_err(|error| engine.name_port_holder(error))?;
             engine.tell_attachments("connect", &record.id, &attached.endpoints);
             let resolver = attached.resolver.take();
             let planned = engine

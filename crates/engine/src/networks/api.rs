@@ -28,8 +28,14 @@ impl Engine {
         Ok(chosen.map(|record| wire(record, BTreeMap::new())).collect())
     }
 
-    /// `GET /networks/{id}`.
-    pub async fn network_inspect(&self, reference: &str) -> Result<Network> {
+    /// `GET /networks/{id}`. `scope`: where to look for it, everywhere if empty.
+    pub async fn network_inspect(&self, reference: &str, scope: &str) -> Result<Network> {
+        if !["", SCOPE].contains(&scope) {
+            return Err(Error::new(
+                wharf_api::error::Kind::NotFound,
+                format!("network {reference} not found"),
+            ));
+        }
         let record = self.network.network(reference)?;
         let containers = self.attached(&record.id);
         Ok(wire(&record, containers))
@@ -48,6 +54,22 @@ impl Engine {
             }
         }
         attached
+    }
+
+    /// Adds to a refused port which container has it; beyond Docker, which only says that it is taken.
+    pub(crate) fn name_port_holder(&self, error: Error) -> Error {
+        let holder = error.network().and_then(|network| {
+            let id = network.port_holder()?;
+            let has_it = |endpoint: &Endpoint| endpoint.endpoint_id == id;
+            let containers = self.containers.all();
+            let mut holders = containers.iter();
+            let holder = holders.find(|one| one.state().endpoints.iter().any(has_it))?;
+            Some(holder.name())
+        });
+        match holder {
+            Some(name) => error.followed_by(format_args!(" (by container {name})")),
+            None => error,
+        }
     }
 
     /// Nobody uses it and somebody made it.

@@ -55,9 +55,7 @@ impl Engine {
         let mut deleted = Vec::new();
         for record in self.network.networks() {
             let chosen = self.is_dangling(&record)
-                && until
-                    .as_deref()
-                    .is_none_or(|until| record.created.as_str() < until)
+                && until.is_none_or(|until| created_ns(&record) <= until)
                 && filters.matches_labels("label", Some(&record.labels))
                 && !crate::matches_unwanted(&filters, Some(&record.labels));
             if !chosen {
@@ -163,17 +161,24 @@ fn ipam(ipam: Ipam) -> IpamRecord {
     }
 }
 
-/// The `until` filter as RFC 3339 text, which compares with creation times as they are stored.
-fn until(filters: &Filters) -> Result<Option<String>> {
+/// The moment that the `until` filter names; only older networks go.
+fn until(filters: &Filters) -> Result<Option<i64>> {
     match filters.get("until") {
         [] => Ok(None),
-        [value] => {
-            let ns = wharf_api::time::parse_unix(value)
-                .map_err(|error| Error::invalid(error.to_string()))?;
-            Ok(ns.map(wharf_api::time::rfc3339_nano_from_ns))
-        }
+        [text] => wharf_api::time::parse_filter_time(text, jiff::Timestamp::now())
+            .map(Some)
+            .map_err(|error| Error::invalid(error.to_string())),
         _ => Err(Error::invalid("more than one until filter specified")),
     }
+}
+
+/// Nanoseconds since 1970; one whose text is none of ours is as old as can be.
+fn created_ns(record: &NetworkRecord) -> i64 {
+    let created = record.created.parse::<jiff::Timestamp>();
+    created
+        .ok()
+        .and_then(|created| i64::try_from(created.as_nanosecond()).ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

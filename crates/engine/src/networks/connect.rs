@@ -51,7 +51,13 @@ impl Engine {
         mut settings: EndpointSettings,
     ) -> Result<()> {
         refuse_removed(container)?;
-        let target = self.network.network(reference)?;
+        let found = self.network.network(reference);
+        if let (Err(wharf_network::NetworkError::NotFound(_)), None) = (&found, container.live()) {
+            // As Docker: a container that is not running may be on a network that is not there yet; its start asks again.
+            endpoint_settings::clear_results(&mut settings);
+            return self.remember(container, reference, settings);
+        }
+        let target = found?;
         endpoint_settings::validate(&target.name, &settings)?;
         endpoint_settings::clear_results(&mut settings);
         let record = container.record();
@@ -64,7 +70,7 @@ impl Engine {
             Some(live) => self.connect_live(container, &live, &target, settings).await,
             // As Docker: connecting a stopped container once more changes nothing.
             None if connected => Ok(()),
-            None => self.remember(container, &target, settings),
+            None => self.remember(container, &target.name, settings),
         }
     }
 
@@ -84,7 +90,7 @@ impl Engine {
                 manager.connect(netns, endpoints, &request)
             })
             .await?;
-        self.remember(container, target, settings)?;
+        self.remember(container, &target.name, settings)?;
         let new: Vec<Endpoint> = after
             .iter()
             .filter(|endpoint| endpoint.network_id == target.id)
@@ -216,11 +222,11 @@ impl Engine {
     fn remember(
         &self,
         container: &Container,
-        target: &NetworkRecord,
+        name: &str,
         settings: EndpointSettings,
     ) -> Result<()> {
         container.edit_record(&self.database, |record| {
-            record.networks.insert(target.name.clone(), settings);
+            record.networks.insert(name.to_owned(), settings);
         })
     }
 

@@ -112,6 +112,20 @@ pub(crate) fn allow_forwarding(bridges: &[String], all: bool) -> Result<(), Netw
     Ok(())
 }
 
+/// Takes bridges that are gone out of what [`allow_forwarding`] did.
+pub(crate) fn disallow_forwarding(bridges: &[String]) -> Result<(), NetworkError> {
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let Ok(present) = program::save(family) else {
+            continue;
+        };
+        let text = plan::disallowance(&present, bridges).text();
+        if !text.is_empty() {
+            program::restore(family, &text)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether what [`allow_forwarding`] did is still there.
 pub(crate) fn allows_forwarding() -> bool {
     program::save(Family::Ipv4).is_ok_and(|present| plan::has_allowance(&present))

@@ -96,6 +96,24 @@ impl Nftables {
     }
 }
 
+impl Nftables {
+    fn disallow_forwarding(&mut self, changes: &[Change]) {
+        let bridges: Vec<String> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::RemoveNetwork(network) => Some(network.bridge.clone()),
+                _ => None,
+            })
+            .collect();
+        if bridges.is_empty() || !has_chain(&mut self.connection, "FORWARD") {
+            return;
+        }
+        if let Err(error) = super::iptables::disallow_forwarding(&bridges) {
+            tracing::warn!(%error, "rules for a removed bridge stay in iptables");
+        }
+    }
+}
+
 impl Firewall for Nftables {
     fn reset(&mut self, changes: &[Change]) -> Result<(), NetworkError> {
         let mut commands = Vec::new();
@@ -120,6 +138,7 @@ impl Firewall for Nftables {
         {
             self.allow_forwarding(changes, false);
         }
+        self.disallow_forwarding(changes);
         Ok(())
     }
 

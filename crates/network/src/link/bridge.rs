@@ -1,13 +1,15 @@
 //! A bridge interface: what is there, what is wanted, and the difference.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::message::{
     CREATE, addresses, change_link, delete_address, link_by_name, new_address, set_up,
@@ -197,12 +199,14 @@ impl BridgePlan {
     }
 }
 
-/// How long to wait for the kernel to say that an interface is gone. It disappears at once; what takes tens of milliseconds is to
-/// wait until no processor looks at it any more.
-const PATIENCE: Duration = Duration::from_millis(2);
+/// How long to wait for an interface to be gone; only a host in trouble takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Removes the interface `index` on a thread of its own, and comes back when it is gone or soon after. The calling thread must be
-/// in the interface's namespace.
+/// How often to look whether it is.
+const PACE: Duration = Duration::from_micros(200);
+
+/// Removes the interface `index` on a thread of its own, and comes back when nobody finds it any more: that is at once, while the
+/// kernel's answer takes tens of milliseconds, until no processor looks at it. The calling thread must be in its namespace.
 pub(crate) fn delete_link_soon(name: &str, index: u32) -> Result<(), NetworkError> {
     let mut connection = Connection::open_route().step(|| "open a netlink socket".into())?;
     let (sender, receiver) = mpsc::channel();
@@ -219,10 +223,25 @@ pub(crate) fn delete_link_soon(name: &str, index: u32) -> Result<(), NetworkErro
             let _ = sender.send(deleted);
         })
         .step(|| "start the thread delete-link".into())?;
-    match receiver.recv_timeout(PATIENCE) {
-        Ok(deleted) => Ok(deleted?),
-        Err(_) => Ok(()),
+    let socket = any_socket().step(|| "open a socket".into())?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match receiver.recv_timeout(PACE) {
+            Ok(deleted) => return Ok(deleted?),
+            Err(_) if !has_index(&socket, name, index) || Instant::now() > end => return Ok(()),
+            Err(_) => {}
+        }
     }
+}
+
+fn any_socket() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
+}
+
+/// Whether an interface is found by its name. This takes no lock of the kernel's, unlike netlink.
+fn has_index(socket: &OwnedFd, name: &str, index: u32) -> bool {
+    rustix::net::netdevice::name_to_index(socket, name) == Ok(index)
 }
 
 /// Removes the interface `index`.

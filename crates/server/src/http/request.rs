@@ -179,6 +179,17 @@ impl Query {
         }
     }
 
+    /// A yes or no in the words of Go's `strconv.ParseBool`; no when missing or empty.
+    pub fn strict_flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+            text => Err(ApiError::invalid(format!(
+                "invalid value for {name}: {text}: strconv.ParseBool: parsing {text:?}: invalid syntax"
+            ))),
+        }
+    }
+
     /// A whole number, `None` when missing or empty. The message is Go's `strconv`.
     pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.get(name) {

@@ -14,11 +14,12 @@ pub async fn list(call: Call) -> Outcome {
     ))
 }
 
-/// `GET /networks/{id}`.
+/// `GET /networks/{id}`. What `verbose` would show in addition belongs to swarms: there is none.
 pub async fn inspect(call: Call) -> Outcome {
-    Ok(respond::ok(
-        &call.engine().network_inspect(call.name()).await?,
-    ))
+    call.query.strict_flag("verbose")?;
+    let scope = call.query.get("scope");
+    let network = call.engine().network_inspect(call.name(), scope).await?;
+    Ok(respond::ok(&network))
 }
 
 /// `POST /networks/create`. IPv4 can be switched off since 1.48.

@@ -216,6 +216,21 @@ pub(super) fn allowance(present: &str, bridges: &[String], all: bool) -> Script 
     script
 }
 
+/// What an [`allowance`] of `bridges` no longer needs.
+pub(super) fn disallowance(present: &str, bridges: &[String]) -> Script {
+    let mut script = Script::default();
+    let lines: Vec<&str> = section(present, "filter").collect();
+    for bridge in bridges {
+        for direction in ["-i", "-o"] {
+            let rule = format!("{ALLOWANCE} {direction} {bridge} -j ACCEPT");
+            if lines.contains(&format!("-A {rule}").as_str()) {
+                script.push("filter", format!("-D {rule}"));
+            }
+        }
+    }
+    script
+}
+
 /// Whether `FORWARD` asks the chain that lets bridges pass.
 pub(super) fn has_allowance(present: &str) -> bool {
     let jump = format!("-A FORWARD -j {ALLOWANCE}");
