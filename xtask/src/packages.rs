@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("nsenter", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
+    ("fsck.erofs", "erofs-utils"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("zfs-fuse", "zfs-fuse"),
     ("docker-registry", "docker-registry"),

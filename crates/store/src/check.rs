@@ -233,7 +233,7 @@ impl Store {
     /// Puts the parked copy of a layer's content in the place of a damaged one. Containers that have it mounted keep what they have; those that
     /// start later get the new one.
     pub fn replace_layer(&self, chain: &ChainId) -> Result<(), StoreError> {
-        if !self.driver.is_plain_directory() {
+        if !self.driver.is_union() {
             return Err(StoreError::Invalid(format!(
                 "layers above it hold copies of it with the storage driver {}",
                 self.driver.name()

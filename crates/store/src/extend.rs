@@ -8,6 +8,7 @@ use wharf_spec::digest::{ChainId, DiffId, Digest};
 
 use crate::chunk::ChunkWriter;
 use crate::commit::EMPTY;
+use crate::drivers::LayerDir;
 use crate::error::StoreError;
 use crate::image::parse_config;
 use crate::pipeline::Pipeline;
@@ -93,16 +94,21 @@ impl Store {
             let text = format!("the layers of image {image} were removed meanwhile");
             return Err(StoreError::Conflict(text));
         }
-        let state = self.state.lock();
-        let dirs = state.dirs(top.as_ref());
+        let layers = self.lower_dirs(top.as_ref());
         // Drivers without a union file system keep a whole tree in each layer.
-        let whole = matches!(self.driver.name(), "vfs" | "btrfs" | "zfs");
-        let dirs = dirs
-            .iter()
-            .take(if whole { 1 } else { usize::MAX })
-            .map(|dir| self.driver.layer_dir(dir.cache).join("diff"))
-            .collect();
-        drop(state);
+        let count = if self.driver.is_union() {
+            layers.len()
+        } else {
+            1
+        };
+        let mut dirs = Vec::with_capacity(count);
+        for (cache, link) in layers.iter().take(count) {
+            let path = self.driver.layer_dir(cache).join("diff");
+            self.driver
+                .open_layer(LayerDir { cache, link })
+                .map_err(StoreError::io("open", &path))?;
+            dirs.push(path);
+        }
         Ok(HeldLayers { dirs, _pins: pins })
     }
 

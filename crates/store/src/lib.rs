@@ -24,6 +24,7 @@ mod chunk;
 mod commit;
 mod db;
 pub mod drivers;
+mod erofs;
 mod error;
 mod extend;
 mod fsck;

@@ -168,7 +168,10 @@ impl Pipeline {
             (to_hash, to_unpack)
         };
         pipeline.diff_hash = Some(spawn("hash", move || hash(to_hash))?);
-        pipeline.unpacker = Some(spawn("unpack", move || unpack::unpack(to_unpack, &path))?);
+        let form = store.driver.form();
+        pipeline.unpacker = Some(spawn("unpack", move || {
+            unpack::unpack(to_unpack, &path, form)
+        })?);
         Ok(pipeline)
     }
 

@@ -9,6 +9,8 @@
 //! overlay2/<cache-id>/diff/…        file content
 //! overlay2/<cache-id>/shadow/<n>    content of replaced files, only where there are any
 //! ```
+//!
+//! Where the layer is one EROFS image, paths are empty and offsets are those of the image, which keeps replaced files.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -17,6 +19,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::erofs;
 use wharf_archive::tar::RawSink;
 
 const MAGIC: &[u8] = b"wharf recipe 1\n";
@@ -231,7 +234,14 @@ pub(crate) fn write_tar(layer_dir: &Path, out: &mut dyn Write) -> io::Result<()>
 }
 
 /// Finds file content, wherever it was moved.
-struct Content {
+enum Content {
+    /// In one image: offsets are those of the image, and nothing moves.
+    Image(OwnedFd),
+    Tree(Tree),
+}
+
+/// Content in files of their own.
+struct Tree {
     diff: OwnedFd,
     shadow: Option<OwnedFd>,
     /// In the order the moves happened.
@@ -240,12 +250,31 @@ struct Content {
 
 impl Content {
     fn open(layer_dir: &Path, recipe: &Path) -> io::Result<Content> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(layer_dir.join(erofs::IMAGE), flags, Mode::empty()) {
+            Ok(image) => Ok(Content::Image(image)),
+            Err(rustix::io::Errno::NOENT) => Tree::open(layer_dir, recipe).map(Content::Tree),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_file(&self, path: &[u8], position: usize) -> io::Result<OwnedFd> {
+        match self {
+            Content::Image(image) if path.is_empty() => image.try_clone(),
+            Content::Image(_) => Err(damaged()),
+            Content::Tree(tree) => tree.open_file(path, position),
+        }
+    }
+}
+
+impl Tree {
+    fn open(layer_dir: &Path, recipe: &Path) -> io::Result<Tree> {
         let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let diff = rustix::fs::open(layer_dir.join("diff"), directory, Mode::empty())?;
         let shadow = match rustix::fs::open(layer_dir.join("shadow"), directory, Mode::empty()) {
             Ok(shadow) => Some(shadow),
             Err(rustix::io::Errno::NOENT) => {
-                return Ok(Content {
+                return Ok(Tree {
                     diff,
                     shadow: None,
                     moves: Vec::new(),
@@ -260,7 +289,7 @@ impl Content {
                 moves.push((path, n));
             }
         }
-        Ok(Content {
+        Ok(Tree {
             diff,
             shadow,
             moves,

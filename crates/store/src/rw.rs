@@ -91,21 +91,30 @@ impl Store {
 
     /// How to mount the container's root.
     pub fn rootfs(&self, container_id: &str) -> Result<RootfsMount, StoreError> {
+        self.without_lock(container_id, |dirs| {
+            let path = self.driver.layer_dir(dirs.cache);
+            self.driver
+                .mount(dirs)
+                .map_err(StoreError::io("mount", &path))
+        })
+    }
+
+    /// Some drivers start a program or mount something, which nothing else shall wait for.
+    fn without_lock<T>(
+        &self,
+        container_id: &str,
+        work: impl FnOnce(&ContainerDirs<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let (cache, lower) = self.with_container(container_id, |state, layer| {
             let owned = |dir: &LayerDir<'_>| (dir.cache.to_owned(), dir.link.to_owned());
             let lower: Vec<_> = layer.dirs(state).lower.iter().map(owned).collect();
             (layer.cache.clone(), lower)
         })?;
-        // Without the lock: some drivers start a program.
         let lower = lower.iter().map(|(cache, link)| LayerDir { cache, link });
-        let dirs = ContainerDirs {
+        work(&ContainerDirs {
             cache: &cache,
             lower: lower.collect(),
-        };
-        let path = self.driver.layer_dir(&cache);
-        self.driver
-            .mount(&dirs)
-            .map_err(StoreError::io("mount", &path))
+        })
     }
 
     /// Takes back what [`Store::rootfs`] made ready on the host, once the container has ended. Safe to repeat.
@@ -119,8 +128,17 @@ impl Store {
 
     /// Where a container's changes are to be read.
     pub fn difference(&self, container_id: &str) -> Result<Difference, StoreError> {
-        self.with_container(container_id, |state, layer| {
-            self.driver.difference(&layer.dirs(state))
+        self.without_lock(container_id, |dirs| {
+            let path = self.driver.layer_dir(dirs.cache);
+            let failed = StoreError::io("open", &path);
+            if self.driver.is_union() {
+                let mut lower = dirs.lower.iter();
+                lower.try_for_each(|layer| self.driver.open_layer(*layer))
+            } else {
+                self.driver.mount(dirs).map(drop)
+            }
+            .map_err(failed)?;
+            Ok(self.driver.difference(dirs))
         })
     }
 
@@ -175,7 +193,7 @@ impl Store {
         drop(state);
         self.remove_layer_dirs(&layers);
         let path = self.driver.layer_dir(&layer.cache);
-        if self.driver.is_plain_directory() {
+        if self.driver.is_plain_directory(&layer.cache) {
             self.discard(&path)
                 .map_err(StoreError::io("remove", &path))?;
         }

@@ -71,6 +71,11 @@ impl Store {
         self.trash.discard(path)
     }
 
+    /// Takes back what is mounted on the host for the store alone. Whatever needs it again mounts it again.
+    pub fn close(&self) {
+        self.driver.close();
+    }
+
     /// The storage driver, for `info`.
     pub fn driver(&self) -> &dyn Driver {
         &*self.driver
@@ -226,7 +231,7 @@ impl Store {
         Ok(())
     }
 
-    fn lower_dirs(&self, parent: Option<&ChainId>) -> Vec<(String, String)> {
+    pub(crate) fn lower_dirs(&self, parent: Option<&ChainId>) -> Vec<(String, String)> {
         let state = self.state.lock();
         state
             .dirs(parent)

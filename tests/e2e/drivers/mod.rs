@@ -61,11 +61,18 @@ fn suite(mut engine: Engine, driver: &str) {
     layers_are_stacked(&engine);
     containers_write_apart(&engine);
     changes_are_told(&engine);
+    files_go_in_and_out(&engine);
+    a_commit_holds_the_changes(&engine);
+    an_export_is_the_whole_tree(&engine);
+    builds_copy_from_images(&engine);
+    the_store_checks_clean(&engine);
+    inspect_says_where_it_lies(&engine, driver);
     an_archive_gives_the_same_image(&engine);
     a_killed_daemon_loses_nothing(&mut engine);
     engine.remove_all();
     engine.docker_ok(&["image", "prune", "-af"]);
     engine.docker_ok(&["image", "ls"]);
+    the_store_checks_clean(&engine);
     assert_eq!(left(&engine, driver), Vec::<String>::new());
 }
 
@@ -103,6 +110,115 @@ fn changes_are_told(engine: &Engine) {
     assert_eq!(lines, ["A /fresh", "C /d/keep", "C /o", "D /o/new"]);
     let size = engine.docker_ok(&["inspect", "-s", "-f", "{{.SizeRw}}", "one"]);
     assert_eq!(size, "5");
+}
+
+fn files_go_in_and_out(engine: &Engine) {
+    let here = engine.dir().join("in.txt");
+    std::fs::write(&here, "from outside").expect("a file");
+    let path = here.to_str().expect("a plain path");
+    engine.docker_ok(&["cp", path, "one:/d/in"]);
+    let tar = engine.docker_ok(&["cp", "one:/d/in", "-"]);
+    assert!(tar.contains("from outside"), "{tar}");
+    // A file of the image, through a symlink.
+    let tar = engine.docker_ok(&["cp", "-L", "one:/s", "-"]);
+    assert!(tar.contains("mine"), "{tar}");
+}
+
+/// Whiteouts too, of a file, of a directory with content, and of a directory made anew.
+fn a_commit_holds_the_changes(engine: &Engine) {
+    let write = "rm -r /becomes /o; mkdir /o; echo again > /o/again; chmod 700 /d/keep; echo n > /d/second; ln /d/second /d/third; mkfifo /pipe";
+    engine.docker_ok(&["run", "--name", "two", IMAGE, "sh", "-c", write]);
+    engine.docker_ok(&["commit", "two", "driver-test:committed"]);
+    let look = "find /d /o /becomes /pipe /in 2>/dev/null | sort; stat -c '%a %h %F' /d/keep /d/third /pipe";
+    let seen = engine.docker_ok(&["run", "--rm", "driver-test:committed", "sh", "-c", look]);
+    let expected = "/d\n/d/keep\n/d/link\n/d/second\n/d/suid\n/d/third\n/o\n/o/again\n/pipe\n\
+                    700 1 regular file\n644 2 regular file\n644 1 fifo";
+    assert_eq!(seen, expected);
+    // On top of the commit the same again: an image of many such layers is one like any other.
+    engine.docker_ok(&[
+        "run",
+        "--name",
+        "three",
+        "driver-test:committed",
+        "rm",
+        "/d/keep",
+    ]);
+    engine.docker_ok(&["commit", "three", "driver-test:again"]);
+    let seen = engine.docker_ok(&["run", "--rm", "driver-test:again", "ls", "/d"]);
+    assert_eq!(seen, "link\nsecond\nsuid\nthird");
+    engine.docker_ok(&["rm", "three"]);
+    engine.docker_ok(&["rmi", "driver-test:again"]);
+}
+
+fn an_export_is_the_whole_tree(engine: &Engine) {
+    let archive = engine.dir().join("export.tar");
+    let path = archive.to_str().expect("a plain path");
+    engine.docker_ok(&["export", "-o", path, "two"]);
+    let listed = std::process::Command::new("tar")
+        .args(["-tf", path])
+        .output();
+    let listed = String::from_utf8(listed.expect("tar runs").stdout).expect("text");
+    let names: Vec<&str> = listed
+        .lines()
+        .map(|name| name.trim_end_matches('/'))
+        .collect();
+    for name in ["bin/busybox", "d/keep", "d/third", "o/again", "pipe"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    for name in ["becomes", "becomes/in", "o/new", "d/gone"] {
+        assert!(!names.contains(&name), "{name} is in {names:?}");
+    }
+    engine.docker_ok(&["rm", "two"]);
+    engine.docker_ok(&["rmi", "driver-test:committed"]);
+}
+
+fn builds_copy_from_images(engine: &Engine) {
+    let context = engine.dir().join("context");
+    std::fs::create_dir_all(&context).expect("a directory");
+    let text = format!(
+        "FROM scratch\nCOPY --from={IMAGE} /d/keep /d/suid /copied/\nCOPY --from={IMAGE} /bin /bin\nRUN [\"/bin/busybox\", \"rm\", \"/copied/suid\"]\n"
+    );
+    std::fs::write(context.join("Dockerfile"), text).expect("a file");
+    let path = context.to_str().expect("a plain path");
+    engine.docker_ok(&["build", "-q", "-t", "driver-test:built", path]);
+    let seen = engine.docker_ok(&[
+        "run",
+        "--rm",
+        "driver-test:built",
+        "/bin/busybox",
+        "find",
+        "/copied",
+    ]);
+    assert_eq!(seen, "/copied\n/copied/keep");
+    engine.docker_ok(&["rmi", "driver-test:built"]);
+}
+
+/// `ps -s` adds what the container wrote to what the image has.
+fn inspect_says_where_it_lies(engine: &Engine, driver: &str) {
+    let json = engine.docker_ok(&["inspect", "-f", "{{json .GraphDriver}}", "one"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["Name"], driver);
+    let keys: Vec<&str> = match driver {
+        "vfs" | "btrfs" => vec![],
+        "zfs" => vec!["Dataset", "Mountpoint"],
+        "devicemapper" => vec!["DeviceId", "DeviceName", "DeviceSize"],
+        _ => vec!["LowerDir", "MergedDir", "UpperDir", "WorkDir"],
+    };
+    for key in keys {
+        assert!(
+            json["Data"][key]
+                .as_str()
+                .is_some_and(|value| !value.is_empty()),
+            "{key}: {json}"
+        );
+    }
+    let sizes = engine.docker_ok(&["ps", "-as", "--filter", "name=one", "--format", "{{.Size}}"]);
+    assert!(sizes.starts_with("17B (virtual "), "{sizes}");
+}
+
+fn the_store_checks_clean(engine: &Engine) {
+    let seen = engine.wharf(&["system", "check"]);
+    assert_eq!(seen.code, 0, "{}{}", seen.stdout, seen.stderr);
 }
 
 fn an_archive_gives_the_same_image(engine: &Engine) {
@@ -168,6 +284,11 @@ fn fuse_overlayfs() {
 fn btrfs() {
     let place = Btrfs::create();
     suite(start("btrfs", Some(&place.root()), &[]), "btrfs");
+}
+
+#[test]
+fn erofs() {
+    suite(start("erofs", None, &[]), "erofs");
 }
 
 #[test]

@@ -181,6 +181,13 @@ impl Engine {
                 }
             }
         }
+        let store = self.store.clone();
+        let closed = crate::blocking(move || {
+            store.close();
+            Ok(())
+        });
+        // It has nothing to tell: what stays mounted is in the log.
+        let _ = closed.await;
     }
 
     /// The configured time, or five seconds more than the most patient container's (moby `Daemon.ShutdownTimeout`). `None`: for ever.

@@ -104,7 +104,7 @@ impl Driver for Aufs {
         self.remove(LayerDir { cache, link: "" })
     }
 
-    fn is_plain_directory(&self) -> bool {
+    fn is_plain_directory(&self, _cache: &str) -> bool {
         false
     }
 

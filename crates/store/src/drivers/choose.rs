@@ -9,15 +9,25 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::Driver;
 use super::aufs::Aufs;
+use super::erofs::Erofs;
 use super::fuse_overlayfs::FuseOverlayfs;
+use super::options::Options;
 use super::overlay2::Overlay2;
 use super::snapshot::Snapshots;
 use super::snapshot::btrfs::Btrfs;
 use super::snapshot::vfs::Vfs;
 use super::snapshot::zfs::Zfs;
 
-/// All drivers, best first: Docker's order for the automatic choice, then the one nobody gets unasked.
-const NAMES: [&str; 6] = ["overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs"];
+/// All drivers, best first: Docker's order for the automatic choice, which `vfs` ends, then those nobody gets unasked.
+const NAMES: [&str; 7] = [
+    "overlay2",
+    "fuse-overlayfs",
+    "btrfs",
+    "zfs",
+    "vfs",
+    "erofs",
+    "aufs",
+];
 
 /// What the operator says about storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,6 +80,19 @@ pub enum DriverError {
         #[source]
         source: io::Error,
     },
+}
+
+impl DriverError {
+    /// What an operator did wrong is no fault of the system.
+    fn of(name: &'static str, source: io::Error) -> DriverError {
+        match source.kind() {
+            io::ErrorKind::Unsupported => DriverError::Option {
+                name,
+                why: source.to_string(),
+            },
+            _ => DriverError::Io { name, source },
+        }
+    }
 }
 
 /// Opens the driver for `root`, which exists, and says in the log why it is this one.
@@ -142,7 +165,16 @@ fn supported(root: &Path, name: &'static str) -> Result<(), &'static str> {
             Zfs::is_there(root),
             "the data root does not lie on ZFS and zfs.fsname is not given",
         ),
-        "aufs" => needs(Aufs::is_there(), "the kernel has no aufs"),
+        "erofs" => needs(Erofs::is_there(), "the kernel has no EROFS").and_then(|()| {
+            needs(
+                overlay_works(root),
+                "the kernel cannot mount overlay with this data root as its upper layer",
+            )
+        }),
+        "aufs" => needs(
+            Aufs::is_there(),
+            "the kernel has no AUFS, which is a patch that no current kernel carries",
+        ),
         _ => Ok(()),
     }
 }
@@ -158,51 +190,32 @@ fn open(
         supported(root, name).map_err(|why| DriverError::Unsupported { name, why })?;
     }
     let home = root.join(name);
+    open_at(root, &home, name, &options)
+}
+
+fn open_at(
+    root: &Path,
+    home: &Path,
+    name: &'static str,
+    options: &Options,
+) -> Result<Arc<dyn Driver>, DriverError> {
+    let overlay = || Overlay2::open(home, options.size);
     let opened: io::Result<Arc<dyn Driver>> = match name {
-        "overlay2" => Overlay2::open(&home).map(|driver| Arc::new(driver) as _),
-        "fuse-overlayfs" => FuseOverlayfs::open(&home).map(|driver| Arc::new(driver) as _),
-        "btrfs" => Snapshots::open(&home, Btrfs).map(|driver| Arc::new(driver) as _),
-        "zfs" => Zfs::open(root, options.fsname.as_deref())
-            .and_then(|zfs| Snapshots::open(&home, zfs))
-            .map(|driver| Arc::new(driver) as _),
-        "aufs" => Aufs::open(&home).map(|driver| Arc::new(driver) as _),
-        _ => Snapshots::open(&home, Vfs).map(|driver| Arc::new(driver) as _),
-    };
-    opened.map_err(|source| DriverError::Io { name, source })
-}
-
-/// Options of a driver.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Options {
-    /// `zfs.fsname`: the dataset that holds all others.
-    fsname: Option<String>,
-}
-
-impl Options {
-    fn parse(name: &'static str, options: &[String]) -> Result<Options, DriverError> {
-        let refuse = |why: String| Err(DriverError::Option { name, why });
-        let mut parsed = Options::default();
-        for option in options {
-            let Some((key, value)) = option.split_once('=') else {
-                return refuse(format!("unable to parse key/value option: {option}"));
-            };
-            let (key, value) = (key.trim().to_lowercase(), value.trim());
-            match (name, key.as_str()) {
-                // Nothing is checked that it could override.
-                ("overlay2", "overlay2.override_kernel_check") => {}
-                ("overlay2", "overlay2.size") => {
-                    return refuse(
-                        "Storage Option overlay2.size only supported for backingFS XFS with 'pquota' mount option"
-                            .to_owned(),
-                    );
-                }
-                ("btrfs", "btrfs.min_space") => {}
-                ("zfs", "zfs.fsname") => parsed.fsname = Some(value.to_owned()),
-                _ => return refuse(format!("unknown option {key}")),
-            }
+        "overlay2" => overlay().map(|driver| Arc::new(driver) as _),
+        "fuse-overlayfs" => overlay().map(|layers| Arc::new(FuseOverlayfs::new(layers)) as _),
+        "erofs" => overlay().map(|layers| Arc::new(Erofs::new(layers)) as _),
+        "btrfs" => {
+            Snapshots::open(home, Btrfs::new(options.min_space)).map(|driver| Arc::new(driver) as _)
         }
-        Ok(parsed)
-    }
+        "zfs" => Zfs::open(root, options.fsname.as_deref())
+            .and_then(|zfs| Snapshots::open(home, zfs))
+            .map(|driver| Arc::new(driver) as _),
+        "aufs" => Aufs::open(home).map(|driver| Arc::new(driver) as _),
+        _ => Vfs::open(home, options.size)
+            .and_then(|vfs| Snapshots::open(home, vfs))
+            .map(|driver| Arc::new(driver) as _),
+    };
+    opened.map_err(|source| DriverError::of(name, source))
 }
 
 /// Tries a real overlay upon a directory of `root`: data roots on overlay or network file systems cannot be upper layers.
@@ -239,29 +252,6 @@ fn try_overlay(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_belong_to_their_driver() {
-        let parse = |name, option: &str| Options::parse(name, &[option.to_owned()]);
-        assert_eq!(
-            parse("zfs", "zfs.fsname=pool/data").expect("known").fsname,
-            Some("pool/data".to_owned())
-        );
-        assert!(parse("overlay2", "overlay2.override_kernel_check=true").is_ok());
-        for (name, option, why) in [
-            (
-                "overlay2",
-                "overlay2.nope=1",
-                "unknown option overlay2.nope",
-            ),
-            ("vfs", "zfs.fsname=a", "unknown option zfs.fsname"),
-            ("vfs", "size", "unable to parse key/value option: size"),
-            ("overlay2", "overlay2.size=1g", "pquota"),
-        ] {
-            let error = parse(name, option).expect_err(option).to_string();
-            assert!(error.contains(why), "{error}");
-        }
-    }
 
     #[test]
     fn layers_decide_when_nothing_is_asked_for() {

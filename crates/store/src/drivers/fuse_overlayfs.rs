@@ -28,10 +28,10 @@ pub struct FuseOverlayfs {
 }
 
 impl FuseOverlayfs {
-    /// Opens or creates `home`.
-    pub fn open(home: &Path) -> io::Result<FuseOverlayfs> {
-        let layers = Overlay2::open(home)?;
-        Ok(FuseOverlayfs { layers })
+    /// The driver over directories laid out as overlay2's.
+    #[must_use]
+    pub fn new(layers: Overlay2) -> FuseOverlayfs {
+        FuseOverlayfs { layers }
     }
 
     /// Whether the program and its device are there.
@@ -76,7 +76,7 @@ impl Driver for FuseOverlayfs {
         self.layers.remove_container(cache)
     }
 
-    fn is_plain_directory(&self) -> bool {
+    fn is_plain_directory(&self, _cache: &str) -> bool {
         false
     }
 
@@ -122,6 +122,14 @@ impl Driver for FuseOverlayfs {
             self.unmount(layer.cache)?;
         }
         self.layers.remove(layer)
+    }
+
+    fn is_linked(&self, layer: LayerDir<'_>) -> bool {
+        self.layers.is_linked(layer)
+    }
+
+    fn relink(&self, layer: LayerDir<'_>) -> io::Result<()> {
+        self.layers.relink(layer)
     }
 
     fn list(&self) -> io::Result<(Vec<String>, Vec<String>)> {

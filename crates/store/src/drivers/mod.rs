@@ -5,7 +5,9 @@
 
 pub mod aufs;
 mod choose;
+pub mod erofs;
 pub mod fuse_overlayfs;
+mod options;
 pub mod overlay2;
 pub mod snapshot;
 
@@ -47,6 +49,15 @@ pub struct NewContainer<'a> {
     pub size: Option<u64>,
 }
 
+/// What a layer is unpacked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerForm {
+    /// The directory `diff`.
+    Directory,
+    /// One EROFS image beside it.
+    Image,
+}
+
 /// Where a container's changes are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
@@ -77,6 +88,21 @@ pub trait Driver: Debug + Send + Sync {
     /// Where the layer's files lie, with `diff` for its content.
     fn layer_dir(&self, cache: &str) -> PathBuf;
 
+    /// Whether layers hold what they change, in overlay's form; else each is a whole tree.
+    fn is_union(&self) -> bool {
+        true
+    }
+
+    /// What layers are unpacked into.
+    fn form(&self) -> LayerForm {
+        LayerForm::Directory
+    }
+
+    /// Makes a layer's files readable at `diff`. Safe to repeat.
+    fn open_layer(&self, _layer: LayerDir<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes an empty layer to be filled.
     fn create_layer(&self, layer: LayerDir<'_>) -> io::Result<()>;
 
@@ -90,7 +116,7 @@ pub trait Driver: Debug + Send + Sync {
     fn remove_container(&self, cache: &str) -> io::Result<()>;
 
     /// Whether a container's directory can be thrown away by renaming it, before [`Driver::remove_container`].
-    fn is_plain_directory(&self) -> bool;
+    fn is_plain_directory(&self, cache: &str) -> bool;
 
     /// How to mount a container's root, which this makes ready. Safe to repeat.
     fn mount(&self, dirs: &ContainerDirs<'_>) -> io::Result<RootfsMount>;
@@ -121,6 +147,9 @@ pub trait Driver: Debug + Send + Sync {
     fn relink(&self, _layer: LayerDir<'_>) -> io::Result<()> {
         Ok(())
     }
+
+    /// The daemon ends: takes back what is mounted on the host for it alone.
+    fn close(&self) {}
 
     /// All layers on disk: directory names, and short names.
     fn list(&self) -> io::Result<(Vec<String>, Vec<String>)>;

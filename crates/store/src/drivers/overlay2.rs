@@ -21,6 +21,7 @@ use wharf_spec::rootfs::RootfsMount;
 
 use super::{ContainerDirs, Difference, Driver, LayerDir, NewContainer, gone, init_name};
 use crate::initlayer;
+use crate::quota::ProjectQuotas;
 
 /// Directory of the short names.
 const LINKS: &str = "l";
@@ -36,19 +37,30 @@ pub struct Overlay2 {
     options: Vec<String>,
     /// Short name of the init layer.
     init_link: String,
+    /// Where the file system can limit directories.
+    quotas: Option<ProjectQuotas>,
+    /// Limit of containers that say none.
+    size: Option<u64>,
 }
 
 impl Overlay2 {
-    /// Opens or creates `home`.
-    pub fn open(home: &Path) -> io::Result<Overlay2> {
+    /// Opens or creates `home`. `size`: bytes that containers may write which do not say themselves.
+    pub fn open(home: &Path, size: Option<u64>) -> io::Result<Overlay2> {
         ensure_dir(home, 0o710)?;
         ensure_dir(&home.join(LINKS), 0o700)?;
         let options = options();
         let init_link = ensure_init(home)?;
+        let quotas = ProjectQuotas::open(home)?;
+        let size = size.filter(|size| *size > 0);
+        if size.is_some() && quotas.is_none() {
+            return Err(unsupported(&no_daemon_quota(backing_filesystem(home))));
+        }
         Ok(Overlay2 {
             home: home.to_owned(),
             options,
             init_link,
+            quotas,
+            size,
         })
     }
 
@@ -128,21 +140,27 @@ impl Driver for Overlay2 {
 
     fn create_container(&self, new: NewContainer<'_>) -> io::Result<()> {
         let cache = new.cache;
-        if new.size.is_some() {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
+        if new.size.is_some() && self.quotas.is_none() {
+            return Err(unsupported(
                 "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
             ));
         }
         let dir = self.home.join(cache);
         rustix::fs::symlink(INIT, self.home.join(init_name(cache)))?;
         make_dir(&dir, 0o710)?;
+        // Before anything is in it: overlay renames between the two, which must be of one project.
+        if let Some((quotas, size)) = self.quotas.as_ref().zip(new.size.or(self.size)) {
+            quotas.limit(&dir, size)?;
+        }
         make_dir(&dir.join("diff"), 0o755)?;
         make_dir(&dir.join("work"), 0o700)
     }
 
     fn remove_container(&self, cache: &str) -> io::Result<()> {
         let dir = self.home.join(cache);
+        if let Some(quotas) = &self.quotas {
+            quotas.release(&dir)?;
+        }
         gone(std::fs::remove_file(self.home.join(init_name(cache))))?;
         // Most containers wrote nothing; then this is all, and what is not empty stays for the thorough way.
         for empty in ["work/work", "work", "diff", ""] {
@@ -151,8 +169,11 @@ impl Driver for Overlay2 {
         gone(std::fs::remove_dir_all(dir))
     }
 
-    fn is_plain_directory(&self) -> bool {
-        true
+    fn is_plain_directory(&self, cache: &str) -> bool {
+        let Some(quotas) = &self.quotas else {
+            return true;
+        };
+        matches!(quotas.usage(&self.home.join(cache)), Ok(None))
     }
 
     fn mount(&self, dirs: &ContainerDirs<'_>) -> io::Result<RootfsMount> {
@@ -291,6 +312,18 @@ fn write_file(path: &Path, text: &str) -> io::Result<()> {
     let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?;
     rustix::io::write(fd, text.as_bytes())?;
     Ok(())
+}
+
+fn unsupported(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// Docker's words, which know of XFS alone; ext4 mounted with `prjquota` does as well.
+fn no_daemon_quota(file_system: &str) -> String {
+    match file_system {
+        "xfs" | "extfs" => "Storage option overlay2.size only supported for backingFS XFS with 'pquota' mount option".to_owned(),
+        other => format!("Storage option overlay2.size only supported for backingFS XFS. Found {other}"),
+    }
 }
 
 /// Names of `statfs(2)` types, as Docker prints them.

@@ -3,6 +3,7 @@
 //! Archives are hostile until proven otherwise: every path is resolved by the kernel inside the layer's root (`openat2`), so `..`,
 //! absolute names, links and races between them end up inside. Whiteouts become overlay's (a 0:0 device, an opaque mark).
 
+mod image;
 mod node;
 mod place;
 mod root;
@@ -10,7 +11,9 @@ mod root;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
+use crate::drivers::LayerForm;
 use crate::recipe::RecipeWriter;
+use image::ImagePlacer;
 use place::Placer;
 use wharf_archive::tar::{Entry, Kind, TarReader};
 
@@ -77,12 +80,80 @@ pub(crate) fn errno_text(error: &io::Error) -> String {
     }
 }
 
-/// Unpacks `tar` into `layer_dir/diff`, which exists and is empty, and writes `layer_dir/recipe`. Reads to the end of the stream.
-pub(crate) fn unpack(tar: impl BufRead, layer_dir: &Path) -> Result<Unpacked, UnpackError> {
+/// Where entries of a layer go. Names are last parts of paths; `parents` are the parts before them, cleaned.
+trait Place {
+    fn file<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        parents: &[u8],
+        name: &[u8],
+        reader: &mut TarReader<R>,
+        recipe: &mut RecipeWriter,
+    ) -> Result<(), UnpackError>;
+
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        parents: &[u8],
+        name: &[u8],
+        recipe: &mut RecipeWriter,
+    ) -> Result<(), UnpackError>;
+
+    fn symlink(
+        &mut self,
+        entry: &Entry,
+        parents: &[u8],
+        name: &[u8],
+        recipe: &mut RecipeWriter,
+    ) -> Result<(), UnpackError>;
+
+    fn device(
+        &mut self,
+        entry: &Entry,
+        parents: &[u8],
+        name: &[u8],
+        recipe: &mut RecipeWriter,
+    ) -> Result<(), UnpackError>;
+
+    fn hard_link(
+        &mut self,
+        entry: &Entry,
+        parents: &[u8],
+        name: &[u8],
+        recipe: &mut RecipeWriter,
+    ) -> Result<(), UnpackError>;
+
+    /// Hides `hidden` of the layers below, unless this layer itself has it.
+    fn whiteout(&mut self, entry: &Entry, parents: &[u8], hidden: &[u8])
+    -> Result<(), UnpackError>;
+
+    /// Hides everything the layers below have in `path`.
+    fn opaque(&mut self, path: &[u8]) -> Result<(), UnpackError>;
+
+    /// Completes the layer and counts.
+    fn finish(self) -> Result<Unpacked, UnpackError>;
+}
+
+/// Unpacks `tar` into `layer_dir`, whose `diff` exists and is empty, and writes `layer_dir/recipe`. Reads to the end of the stream.
+pub(crate) fn unpack(
+    tar: impl BufRead,
+    layer_dir: &Path,
+    form: LayerForm,
+) -> Result<Unpacked, UnpackError> {
+    match form {
+        LayerForm::Directory => unpack_into(tar, layer_dir, Placer::open(layer_dir)?),
+        LayerForm::Image => unpack_into(tar, layer_dir, ImagePlacer::create(layer_dir)?),
+    }
+}
+
+fn unpack_into(
+    tar: impl BufRead,
+    layer_dir: &Path,
+    mut placer: impl Place,
+) -> Result<Unpacked, UnpackError> {
     let recipe_path = layer_dir.join("recipe");
     let mut recipe =
         RecipeWriter::create(&recipe_path).map_err(UnpackError::layer("create", &recipe_path))?;
-    let mut placer = Placer::open(layer_dir)?;
     let mut reader = TarReader::new(tar);
     while let Some(entry) = reader.next(&mut recipe).map_err(UnpackError::Archive)? {
         unpack_entry(&mut reader, &entry, &mut placer, &mut recipe)?;
@@ -97,7 +168,7 @@ pub(crate) fn unpack(tar: impl BufRead, layer_dir: &Path) -> Result<Unpacked, Un
 fn unpack_entry<R: BufRead>(
     reader: &mut TarReader<R>,
     entry: &Entry,
-    placer: &mut Placer,
+    placer: &mut impl Place,
     recipe: &mut RecipeWriter,
 ) -> Result<(), UnpackError> {
     let Some((parents, name)) = split_path(&entry.path) else {
@@ -106,7 +177,7 @@ fn unpack_entry<R: BufRead>(
     };
     if name.starts_with(WHITEOUT) {
         reader.data_as_raw(recipe).map_err(UnpackError::Archive)?;
-        return unpack_whiteout(entry, &parents, name, placer, recipe);
+        return unpack_whiteout(entry, &parents, name, placer);
     }
     match entry.kind {
         Kind::File => placer.file(entry, &parents, name, reader, recipe)?,
@@ -129,8 +200,7 @@ fn unpack_whiteout(
     entry: &Entry,
     parents: &[u8],
     name: &[u8],
-    placer: &mut Placer,
-    recipe: &mut RecipeWriter,
+    placer: &mut impl Place,
 ) -> Result<(), UnpackError> {
     if name == OPAQUE {
         return placer.opaque(parents);
@@ -143,7 +213,7 @@ fn unpack_whiteout(
             "invalid whiteout entry {:?}",
             String::from_utf8_lossy(&entry.path)
         ))),
-        hidden => placer.whiteout(entry, parents, hidden, recipe),
+        hidden => placer.whiteout(entry, parents, hidden),
     }
 }
 
@@ -159,6 +229,21 @@ fn split_path(path: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
     let name = parts.pop()?;
     Some((parts.join(&b'/'), name))
+}
+
+fn failed(step: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> UnpackError {
+    let path = path.to_vec();
+    move |source| UnpackError::Entry { step, path, source }
+}
+
+fn step_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Directory => "mkdir",
+        Kind::HardLink => "link",
+        Kind::Symlink => "symlink",
+        Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => "mknod",
+        Kind::File | Kind::Other(_) => "open",
+    }
 }
 
 #[cfg(test)]

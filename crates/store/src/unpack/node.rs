@@ -83,7 +83,7 @@ fn through_proc(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(OsStr::from_bytes(name))
 }
 
-fn settable(entry: &Entry) -> impl Iterator<Item = (&OsStr, &[u8])> {
+pub(super) fn settable(entry: &Entry) -> impl Iterator<Item = (&OsStr, &[u8])> {
     let allowed = entry
         .xattrs
         .iter()

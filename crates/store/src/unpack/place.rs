@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::node;
 use super::root::{Dir, Root};
-use super::{OPAQUE_XATTR, UnpackError, Unpacked, split_path};
+use super::{OPAQUE_XATTR, Place, UnpackError, Unpacked, failed, split_path, step_of};
 use crate::recipe::RecipeWriter;
 use wharf_archive::tar::{Entry, Kind, TarReader};
 
@@ -50,9 +50,11 @@ impl Placer {
             directories: Vec::new(),
         })
     }
+}
 
+impl Place for Placer {
     /// Sets the times of directories and counts.
-    pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
+    fn finish(mut self) -> Result<Unpacked, UnpackError> {
         for (parents, name, times) in std::mem::take(&mut self.directories).into_iter().rev() {
             let path = [parents.as_slice(), b"/", name.as_slice()].concat();
             let Ok(dir) = self.root.find(&parents) else {
@@ -72,7 +74,7 @@ impl Placer {
         Ok(Unpacked { size: self.size })
     }
 
-    pub(super) fn file<R: BufRead>(
+    fn file<R: BufRead>(
         &mut self,
         entry: &Entry,
         parents: &[u8],
@@ -96,7 +98,7 @@ impl Placer {
         Ok(())
     }
 
-    pub(super) fn directory(
+    fn directory(
         &mut self,
         entry: &Entry,
         parents: &[u8],
@@ -119,7 +121,7 @@ impl Placer {
         Ok(())
     }
 
-    pub(super) fn symlink(
+    fn symlink(
         &mut self,
         entry: &Entry,
         parents: &[u8],
@@ -134,7 +136,7 @@ impl Placer {
         self.finish_named(&dir, name, entry, false)
     }
 
-    pub(super) fn device(
+    fn device(
         &mut self,
         entry: &Entry,
         parents: &[u8],
@@ -154,7 +156,7 @@ impl Placer {
         self.finish_named(&dir, name, entry, true)
     }
 
-    pub(super) fn hard_link(
+    fn hard_link(
         &mut self,
         entry: &Entry,
         parents: &[u8],
@@ -184,13 +186,11 @@ impl Placer {
         self.create(&dir, name, entry, recipe, link).map(drop)
     }
 
-    /// Hides `hidden` of the layers below, unless this layer itself has it.
-    pub(super) fn whiteout(
+    fn whiteout(
         &mut self,
         entry: &Entry,
         parents: &[u8],
         hidden: &[u8],
-        _recipe: &mut RecipeWriter,
     ) -> Result<(), UnpackError> {
         let dir = self.parent(parents, &entry.path)?;
         let mode = Mode::from_raw_mode(0);
@@ -220,13 +220,14 @@ impl Placer {
         }
     }
 
-    /// Hides everything the layers below have in `path`.
-    pub(super) fn opaque(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+    fn opaque(&mut self, path: &[u8]) -> Result<(), UnpackError> {
         let dir = self.parent(path, path)?;
         rustix::fs::fsetxattr(&dir.fd, OPAQUE_XATTR, b"y", XattrFlags::empty())
             .map_err(|error| failed("setxattr", path)(error.into()))
     }
+}
 
+impl Placer {
     fn parent(&mut self, parents: &[u8], path: &[u8]) -> Result<Rc<Dir>, UnpackError> {
         self.root.ensure(parents).map_err(failed("mkdir", path))
     }
@@ -313,21 +314,6 @@ impl Placer {
 
 fn stat(dir: &Dir, name: &[u8]) -> Result<Stat, Errno> {
     rustix::fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)
-}
-
-fn failed(step: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> UnpackError {
-    let path = path.to_vec();
-    move |source| UnpackError::Entry { step, path, source }
-}
-
-fn step_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Directory => "mkdir",
-        Kind::HardLink => "link",
-        Kind::Symlink => "symlink",
-        Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => "mknod",
-        Kind::File | Kind::Other(_) => "open",
-    }
 }
 
 /// Writes the entry's data, each stored piece at its place, and tells the recipe where it went.

@@ -1,6 +1,8 @@
 //! Archives and stores for the tests.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod random;
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -15,10 +17,18 @@ pub struct Workshop {
 
 impl Workshop {
     pub fn new() -> Workshop {
+        Workshop::with_driver("")
+    }
+
+    pub fn with_driver(name: &str) -> Workshop {
         let dir = tempfile::tempdir().unwrap();
+        let driver = wharf_store::drivers::Choice {
+            name: name.to_owned(),
+            options: vec![],
+        };
         let store = Store::open(StoreConfig {
             data_root: dir.path().to_owned(),
-            driver: Default::default(),
+            driver,
         })
         .unwrap();
         Workshop { dir, store }

@@ -14,9 +14,20 @@ const MAGIC: i64 = 0x9123_683e;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Btrfs;
+pub struct Btrfs {
+    /// The least that a container may be limited to.
+    min_space: u64,
+}
 
 impl Btrfs {
+    /// The driver; `min_space` is the least that a container may be limited to.
+    #[must_use]
+    pub fn new(min_space: Option<u64>) -> Btrfs {
+        Btrfs {
+            min_space: min_space.unwrap_or(0),
+        }
+    }
+
     /// Whether `dir` lies on btrfs.
     #[must_use]
     pub fn is_there(dir: &Path) -> bool {
@@ -62,6 +73,15 @@ impl Backend for Btrfs {
     }
 
     fn limit(&self, tree: &Path, bytes: u64) -> io::Result<()> {
+        if bytes < self.min_space {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "btrfs: storage size cannot be less than {} bytes (btrfs.min_space)",
+                    self.min_space
+                ),
+            ));
+        }
         let tree = open(tree)?;
         btrfs::enable_quota(&tree)?;
         btrfs::limit_subvolume(&tree, bytes)

@@ -49,6 +49,20 @@ pub trait Backend: Debug + Send + Sync {
     /// Removes a tree. Safe to repeat.
     fn remove(&self, tree: &Path) -> io::Result<()>;
 
+    /// Makes a container's tree, a copy of `from` or empty, that may grow to `size` bytes.
+    fn create_container(
+        &self,
+        from: Option<&Path>,
+        tree: &Path,
+        size: Option<u64>,
+    ) -> io::Result<()> {
+        match from {
+            Some(from) => self.copy(from, tree)?,
+            None => self.create(tree)?,
+        }
+        size.map_or(Ok(()), |bytes| self.limit(tree, bytes))
+    }
+
     /// Limits a tree to `bytes`.
     fn limit(&self, tree: &Path, bytes: u64) -> io::Result<()>;
 
@@ -110,6 +124,10 @@ impl<B: Backend> Driver for Snapshots<B> {
         self.home.join(cache)
     }
 
+    fn is_union(&self) -> bool {
+        false
+    }
+
     fn create_layer(&self, layer: LayerDir<'_>) -> io::Result<()> {
         std::fs::create_dir(self.home.join(layer.cache))?;
         let tree = self.tree(layer.cache);
@@ -134,10 +152,9 @@ impl<B: Backend> Driver for Snapshots<B> {
     fn create_container(&self, new: NewContainer<'_>) -> io::Result<()> {
         std::fs::create_dir(self.home.join(new.cache))?;
         let tree = self.tree(new.cache);
-        self.tree_above(new.parent, &tree)?;
-        if let Some(bytes) = new.size {
-            self.backend.limit(&tree, bytes)?;
-        }
+        let parent = new.parent.map(|parent| self.tree(parent));
+        self.backend
+            .create_container(parent.as_deref(), &tree, new.size)?;
         initlayer::complete(&tree)
     }
 
@@ -145,7 +162,7 @@ impl<B: Backend> Driver for Snapshots<B> {
         self.remove(LayerDir { cache, link: "" })
     }
 
-    fn is_plain_directory(&self) -> bool {
+    fn is_plain_directory(&self, _cache: &str) -> bool {
         false
     }
 
