@@ -319,7 +319,8 @@ fn is_domain_component(part: &str) -> bool {
         && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-fn is_path(text: &str) -> bool {
+/// Whether the text is a repository path: components of the specification, separated by slashes.
+pub fn is_path(text: &str) -> bool {
     text.split('/').all(is_path_component)
 }
 

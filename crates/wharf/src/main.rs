@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Role::OciRuntime => wharf_oci::main(&program.to_string_lossy(), args),
         // A link is not needed to try it: the word becomes its name.
         Role::OciRuntimeWord => wharf_oci::main("wharf-runtime", args.split_off(1)),
+        Role::Registry => wharf_registry::command::main(args.into_iter().skip(1), None),
         Role::Spawner => wharf_runtime::spawner::main(),
         Role::Init => wharf_runtime::launch::init_main(&args),
         Role::Netd => wharf_network::netd::main(),

@@ -27,6 +27,8 @@ pub enum Role {
     OciRuntime,
     /// The OCI runtime, invoked as `wharf oci-runtime`: they follow the word.
     OciRuntimeWord,
+    /// The registry server and its tools, invoked as `wharf registry`: what follows the word is theirs.
+    Registry,
 }
 
 impl Role {
@@ -51,6 +53,7 @@ impl Role {
             Some("spawner") => Role::Spawner,
             Some("netd") => Role::Netd,
             Some("oci-runtime") => Role::OciRuntimeWord,
+            Some("registry") => Role::Registry,
             _ => Role::Cli { name: "wharf" },
         }
     }
@@ -77,6 +80,8 @@ mod tests {
             ("/usr/bin/wharf-runtime", Some("spawner"), Role::OciRuntime),
             ("runc", None, Role::OciRuntime),
             ("wharf", Some("oci-runtime"), Role::OciRuntimeWord),
+            ("wharf", Some("registry"), Role::Registry),
+            ("docker", Some("registry"), docker),
             ("", None, wharf),
         ] {
             assert_eq!(
