@@ -29,6 +29,8 @@ pub struct Vertex {
     pub sources: BTreeSet<usize>,
     /// The target needs it.
     pub needed: bool,
+    /// A named context took the stage's place: its instructions do not count.
+    pub replaced: bool,
 }
 
 /// What a stage begins with.
@@ -40,6 +42,8 @@ pub enum Base {
     Stage(usize),
     /// An image.
     Image(String),
+    /// A named context.
+    Context(String),
 }
 
 /// Why stages do not fit together, in Docker's words.
@@ -52,8 +56,14 @@ pub struct GraphError {
     pub lines: Lines,
 }
 
-/// Resolves names. `target` is a stage's name or number, or empty for the last.
-pub fn graph(file: &Dockerfile, scope: &Scope, target: &str) -> Result<Graph, GraphError> {
+/// Resolves names. `target` is a stage's name or number, or empty for the last; `contexts` are the names of contexts, which take the place
+/// of images and stages of the same name.
+pub fn graph(
+    file: &Dockerfile,
+    scope: &Scope,
+    target: &str,
+    contexts: &BTreeSet<String>,
+) -> Result<Graph, GraphError> {
     let count = file.stages.len();
     if count == 0 {
         return Err(refuse(
@@ -73,7 +83,16 @@ pub fn graph(file: &Dockerfile, scope: &Scope, target: &str) -> Result<Graph, Gr
     };
     let mut stages = Vec::with_capacity(count);
     for (index, stage) in file.stages.iter().enumerate() {
-        stages.push(vertex(file, scope, index, stage)?);
+        stages.push(match replacement(stage, contexts) {
+            Some(context) => Vertex {
+                base: Base::Context(context),
+                platform: None,
+                sources: BTreeSet::new(),
+                needed: false,
+                replaced: true,
+            },
+            None => vertex(file, scope, index, stage, contexts)?,
+        });
     }
     let mut graph = Graph { stages, target };
     graph.mark_needed(file)?;
@@ -87,11 +106,18 @@ fn refuse(text: impl Into<String>, lines: Lines) -> GraphError {
     }
 }
 
+/// The context that takes a stage's place.
+fn replacement(stage: &Stage, contexts: &BTreeSet<String>) -> Option<String> {
+    let name = stage.name.as_ref()?;
+    contexts.contains(name).then(|| name.clone())
+}
+
 fn vertex(
     file: &Dockerfile,
     scope: &Scope,
     index: usize,
     stage: &Stage,
+    contexts: &BTreeSet<String>,
 ) -> Result<Vertex, GraphError> {
     let expand = |text: &str| {
         Expander::new(file.escape)
@@ -105,6 +131,7 @@ fn vertex(
     }
     let base = match stage_named(file, &name, index) {
         Some(base) => Base::Stage(base),
+        None if contexts.contains(&name.to_lowercase()) => Base::Context(name.to_lowercase()),
         None if name == "scratch" => Base::Scratch,
         None => Base::Image(name),
     };
@@ -122,6 +149,7 @@ fn vertex(
         platform,
         sources: sources(file, index, stage),
         needed: false,
+        replaced: false,
     })
 }
 
@@ -237,7 +265,8 @@ mod tests {
         for step in &file.globals {
             scope.declare_global(step, file.escape).expect("expands");
         }
-        graph(&file, &scope, target).map_err(|error| error.text)
+        let contexts = BTreeSet::from(["given".to_owned()]);
+        graph(&file, &scope, target, &contexts).map_err(|error| error.text)
     }
 
     #[test]
@@ -253,6 +282,17 @@ mod tests {
         assert_eq!(graph.target, 0);
         assert!(!graph.stages[1].needed);
         assert_eq!(graph_of(text, "2").expect("a graph").target, 2);
+    }
+
+    #[test]
+    fn contexts_take_places() {
+        let text = "FROM x AS one\nFROM one AS given\nCOPY --from=one a b\nFROM given\n";
+        let graph = graph_of(text, "").expect("a graph");
+        assert_eq!(graph.stages[1].base, Base::Context("given".to_owned()));
+        assert!(graph.stages[1].replaced && !graph.stages[0].needed);
+        let graph = graph_of("FROM given\n", "").expect("a graph");
+        assert_eq!(graph.stages[0].base, Base::Context("given".to_owned()));
+        assert!(!graph.stages[0].replaced);
     }
 
     #[test]

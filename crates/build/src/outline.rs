@@ -44,7 +44,7 @@ pub fn outline(file: &Dockerfile, target: &str) -> Result<Outline, String> {
             .declare_global(step, file.escape)
             .map_err(|problem| problem.to_string())?;
     }
-    let graph = graph(file, &scope, target).map_err(|error| error.text)?;
+    let graph = graph(file, &scope, target, &BTreeSet::new()).map_err(|error| error.text)?;
     let stage = &file.stages[graph.target];
     let mut outline = Outline {
         name: stage.name.clone().unwrap_or_default(),

@@ -19,7 +19,13 @@ pub struct Download {
 
 impl Registry {
     /// Downloads a file of at most `limit` bytes, with the proxies and certificates of registries.
-    pub async fn download(&self, url: &str, limit: usize) -> Result<Download, RegistryError> {
+    /// `authorization` is the value of that header.
+    pub async fn download(
+        &self,
+        url: &str,
+        limit: usize,
+        authorization: Option<&str>,
+    ) -> Result<Download, RegistryError> {
         let failed = |error: reqwest::Error| transport_error("Get", url, &error);
         let authority = url
             .split_once("://")
@@ -28,7 +34,11 @@ impl Registry {
             .next()
             .unwrap_or_default();
         let client = self.state().clients.get(&self.config(), authority, true)?;
-        let mut response = client.get(url).send().await.map_err(failed)?;
+        let mut request = client.get(url);
+        if let Some(value) = authorization {
+            request = request.header(http::header::AUTHORIZATION, value);
+        }
+        let mut response = request.send().await.map_err(failed)?;
         let headers = response
             .headers()
             .iter()

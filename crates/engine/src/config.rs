@@ -62,6 +62,29 @@ pub struct EngineConfig {
     pub host_gateway: Vec<String>,
     /// Experimental features are on.
     pub experimental: bool,
+    /// What builds may do and keep.
+    pub builder: BuilderConfig,
+}
+
+/// Settings of builds (`builder` in `daemon.json`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuilderConfig {
+    /// `RUN --network=host` is allowed to those who ask for the entitlement.
+    pub network_host: bool,
+    /// `RUN --security=insecure` likewise.
+    pub security_insecure: bool,
+    /// Bytes that all caches of builds may have together.
+    pub keep: Option<u64>,
+}
+
+impl Default for BuilderConfig {
+    fn default() -> BuilderConfig {
+        BuilderConfig {
+            network_host: true,
+            security_insecure: true,
+            keep: None,
+        }
+    }
 }
 
 /// Settings that a reload changes, in one value that is swapped whole. Names follow dockerd's flags.
@@ -188,6 +211,7 @@ impl EngineConfig {
             resolv_conf: String::new(),
             host_gateway: Vec::new(),
             experimental: false,
+            builder: BuilderConfig::default(),
         }
     }
 

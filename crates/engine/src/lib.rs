@@ -30,7 +30,7 @@ pub mod state;
 pub mod userns;
 pub mod volumes;
 
-pub use config::{EngineConfig, LiveConfig};
+pub use config::{BuilderConfig, EngineConfig, LiveConfig};
 pub use error::{Error, Result};
 pub use wharf_store::drivers::Choice as StorageChoice;
 

@@ -12,6 +12,7 @@ pub struct Layer<'a> {
     base: &'a dyn Files,
     planned: BTreeMap<Vec<u8>, Planned>,
     now: Time,
+    newest: Option<i64>,
 }
 
 struct Planned {
@@ -42,7 +43,13 @@ impl<'a> Layer<'a> {
                 seconds: now,
                 nanos: 0,
             },
+            newest: None,
         }
+    }
+
+    /// Files that are younger, in seconds since 1970, get this time instead.
+    pub fn no_newer_than(&mut self, newest: Option<i64>) {
+        self.newest = newest;
     }
 
     /// The tree below.
@@ -202,6 +209,12 @@ impl<'a> Layer<'a> {
         let mut header = Vec::new();
         for (path, planned) in &self.planned {
             let mut entry = planned.entry.clone();
+            if let Some(newest) = self.newest.filter(|newest| entry.mtime.seconds > *newest) {
+                entry.mtime = Time {
+                    seconds: newest,
+                    nanos: 0,
+                };
+            }
             if entry.kind == Kind::Directory {
                 entry.path.push(b'/');
             }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod chmod;
+mod difference;
 mod layer;
 mod owner;
 mod place;
@@ -9,6 +10,7 @@ mod source;
 
 pub use archive::is_archive;
 pub use chmod::{Chmod, ChmodError};
+pub use difference::difference;
 pub use layer::{Layer, LayerError};
 pub use owner::{OwnerError, owner};
 pub use place::{Options, place, unpack};

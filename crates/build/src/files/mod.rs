@@ -164,6 +164,38 @@ pub(crate) fn file_entry(path: &[u8], mode: u32, size: u64, modified: i64) -> En
     }
 }
 
+/// A tree without files.
+#[derive(Debug, Clone, Copy)]
+pub struct Nothing;
+
+impl Files for Nothing {
+    fn resolve(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        follow(path, |_| None)
+    }
+
+    fn entry(&self, path: &[u8]) -> io::Result<Option<Node>> {
+        Ok(path.is_empty().then(|| Node {
+            entry: Entry {
+                kind: Kind::Directory,
+                ..file_entry(b"", 0o755, 0, 0)
+            },
+            inode: None,
+        }))
+    }
+
+    fn names(&self, _path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        Ok(Vec::new())
+    }
+
+    fn content(&self, _path: &[u8]) -> io::Result<Content> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn known_digest(&self, _path: &[u8]) -> Option<[u8; 32]> {
+        None
+    }
+}
+
 /// A path and a name below it.
 pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() {

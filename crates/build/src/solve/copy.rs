@@ -10,6 +10,7 @@ use crate::copy::{self as place, Chmod, Layer, Options, Source, cache_text, find
 use crate::dockerfile::instruction::Copy;
 use crate::files::{Content, Context, Files, Node};
 use crate::ignore::Patterns;
+use wharf_archive::tar::Kind;
 
 /// A file that is in no tree: a here-document or a download.
 #[derive(Clone)]
@@ -24,13 +25,21 @@ struct Loose {
 struct Plan {
     files: Arc<dyn Files>,
     sources: Vec<Source>,
+    /// Repositories.
+    trees: Vec<Arc<dyn Files>>,
     loose: Vec<Loose>,
     destination: String,
     options: Options,
     chown: String,
     /// `ADD` unpacks local archives.
     unpack: bool,
+    /// `ADD --unpack` unpacks downloads too.
+    unpack_downloads: bool,
+    /// Links in the image are not followed.
+    link: bool,
     now: i64,
+    /// No file is to be younger.
+    newest: Option<i64>,
     scratch: std::path::PathBuf,
 }
 
@@ -43,7 +52,8 @@ impl<W: Worker> StageRun<'_, W> {
                 .iter()
                 .map(|loose| (loose.name.clone(), Content::Bytes(loose.bytes.clone())))
                 .collect();
-            let hash = cache_text(&*plan.files, &plan.sources, &loose, &plan.options.exclude)
+            let hash = plan
+                .cache_text(&loose)
                 .map_err(|error| BuildError::internal(format!("{name} failed: {error}")))?;
             Ok((plan, hash))
         })
@@ -68,8 +78,7 @@ impl<W: Worker> StageRun<'_, W> {
         let files: Arc<dyn Files> = if context {
             self.shared.request.context.clone()
         } else {
-            let image = self.source_image(&copy.from).await?;
-            self.worker().files(image.as_deref()).await?
+            self.source_files(&copy.from).await?
         };
         let mut loose: Vec<Loose> = copy
             .inline
@@ -81,11 +90,19 @@ impl<W: Worker> StageRun<'_, W> {
                 modified: self.now(),
             })
             .collect();
-        let (urls, paths): (Vec<String>, Vec<String>) = copy
+        let (repositories, rest): (Vec<String>, Vec<String>) = copy
             .sources
             .iter()
             .cloned()
+            .partition(|source| name == "ADD" && is_git(source));
+        let (urls, paths): (Vec<String>, Vec<String>) = rest
+            .into_iter()
             .partition(|source| name == "ADD" && is_url(source));
+        let mut trees = Vec::new();
+        for address in &repositories {
+            let tree = self.clone_repository(address, copy).await;
+            trees.push(tree.map_err(|error| error.context("ADD failed"))?);
+        }
         for url in &urls {
             loose.push(
                 self.download(url, copy)
@@ -104,7 +121,7 @@ impl<W: Worker> StageRun<'_, W> {
             .await?;
             (files, sources)
         };
-        if sources.len() + loose.len() > 1
+        if sources.len() + loose.len() + trees.len() > 1
             && !copy.destination.ends_with('/')
             && copy.destination != "."
         {
@@ -122,6 +139,7 @@ impl<W: Worker> StageRun<'_, W> {
         Ok(Plan {
             files,
             sources,
+            trees,
             loose,
             destination: destination(&self.settings.config.working_dir, &copy.destination),
             options: Options {
@@ -132,9 +150,31 @@ impl<W: Worker> StageRun<'_, W> {
             },
             chown: copy.chown.clone(),
             unpack: name == "ADD" && copy.unpack != Some(false),
+            unpack_downloads: copy.unpack == Some(true),
+            link: copy.link,
             now: self.now(),
+            newest: self.epoch(),
             scratch: self.worker().scratch(),
         })
+    }
+
+    async fn clone_repository(
+        &self,
+        address: &str,
+        copy: &Copy,
+    ) -> Result<Arc<dyn Files>, BuildError> {
+        let keep = copy.keep_git_dir == Some(true);
+        let (tree, commit) = self
+            .worker()
+            .repository(address, keep, &self.output)
+            .await?;
+        if !copy.checksum.is_empty() && !commit.starts_with(&copy.checksum) {
+            return Err(BuildError::invalid(format!(
+                "expected checksum to match {}, got {commit}",
+                copy.checksum
+            )));
+        }
+        Ok(tree)
     }
 
     async fn download(&self, url: &str, copy: &Copy) -> Result<Loose, BuildError> {
@@ -163,6 +203,25 @@ impl<W: Worker> StageRun<'_, W> {
 }
 
 impl Plan {
+    /// What stands for all of it in history and cache.
+    fn cache_text(&self, loose: &[(String, Content)]) -> std::io::Result<String> {
+        let exclude = &self.options.exclude;
+        if self.trees.is_empty() {
+            return cache_text(&*self.files, &self.sources, loose, exclude);
+        }
+        let mut texts = Vec::new();
+        if !self.sources.is_empty() || !loose.is_empty() {
+            texts.push(cache_text(&*self.files, &self.sources, loose, exclude)?);
+        }
+        for tree in &self.trees {
+            texts.push(cache_text(&**tree, &[whole()], &[], exclude)?);
+        }
+        Ok(match texts.as_slice() {
+            [one] => one.clone(),
+            many => format!("multi:{}", place::digest_hex(many.join(",").as_bytes())),
+        })
+    }
+
     fn write(mut self, base: &dyn Files, out: &mut dyn std::io::Write) -> Result<(), String> {
         if !self.chown.is_empty() {
             let owner = place::owner(&self.chown, base).map_err(|error| {
@@ -170,8 +229,14 @@ impl Plan {
             })?;
             self.options.owner = Some(owner);
         }
+        let unlinked = Unlinked(base);
+        let base = if self.link { &unlinked } else { base };
         let mut layer = Layer::new(base, self.now);
+        layer.no_newer_than(self.newest);
         let mut fill = || {
+            self.trees
+                .iter()
+                .try_for_each(|tree| self.place_tree(&mut layer, &**tree))?;
             self.sources
                 .iter()
                 .try_for_each(|source| self.place(&mut layer, source))?;
@@ -184,25 +249,40 @@ impl Plan {
             .map_err(|text: String| format!("failed to copy files: {text}"))
     }
 
+    /// All of a repository.
+    fn place_tree(&self, layer: &mut Layer<'_>, tree: &dyn Files) -> Result<(), String> {
+        let (options, number) = (&self.options, next_tree());
+        place::place(layer, tree, &whole(), &self.destination, options, number)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Unpacks an archive; `false` if it is none.
+    fn unpack(&self, layer: &mut Layer<'_>, content: &Content) -> Result<bool, String> {
+        if !place::is_archive(content).map_err(|error| error.to_string())? {
+            return Ok(false);
+        }
+        let archive = Context::receive(content.reader(), &self.scratch)
+            .map_err(|error| error.to_string())?;
+        let options = Options {
+            owner: (!self.chown.is_empty())
+                .then_some(self.options.owner)
+                .flatten(),
+            chmod: self.options.chmod.clone(),
+            ..Options::default()
+        };
+        place::unpack(layer, &archive, &self.destination, &options, next_tree())
+            .map_err(|error| error.to_string())?;
+        Ok(true)
+    }
+
     fn place(&self, layer: &mut Layer<'_>, source: &Source) -> Result<(), String> {
         let text = |error: place::LayerError| error.to_string();
-        if self.unpack && !source.directory {
-            let content = self.files.content(&source.resolved).ok();
-            if let Some(content) = content
-                && place::is_archive(&content).map_err(|error| error.to_string())?
-            {
-                let archive = Context::receive(content.reader(), &self.scratch)
-                    .map_err(|error| error.to_string())?;
-                let options = Options {
-                    owner: (!self.chown.is_empty())
-                        .then_some(self.options.owner)
-                        .flatten(),
-                    chmod: self.options.chmod.clone(),
-                    ..Options::default()
-                };
-                return place::unpack(layer, &archive, &self.destination, &options, next_tree())
-                    .map_err(text);
-            }
+        if self.unpack
+            && !source.directory
+            && let Ok(content) = self.files.content(&source.resolved)
+            && self.unpack(layer, &content)?
+        {
+            return Ok(());
         }
         place::place(
             layer,
@@ -216,6 +296,9 @@ impl Plan {
     }
 
     fn place_loose(&self, layer: &mut Layer<'_>, loose: &Loose) -> Result<(), String> {
+        if self.unpack_downloads && self.unpack(layer, &Content::Bytes(loose.bytes.clone()))? {
+            return Ok(());
+        }
         let mut tree = LooseTree(BTreeMap::new());
         tree.0.insert(loose.name.as_bytes().to_vec(), loose.clone());
         let source = Source {
@@ -237,6 +320,49 @@ impl Plan {
             next_tree(),
         )
         .map_err(|error| error.to_string())
+    }
+}
+
+/// The root of a tree as a source.
+fn whole() -> Source {
+    Source {
+        path: Vec::new(),
+        resolved: Vec::new(),
+        directory: true,
+        pivot: 0,
+    }
+}
+
+/// A tree whose links are not there: what `--link` puts somewhere replaces them.
+struct Unlinked<'a>(&'a dyn Files);
+
+impl Files for Unlinked<'_> {
+    fn resolve(&self, path: &[u8]) -> std::io::Result<Vec<u8>> {
+        crate::files::Nothing.resolve(path)
+    }
+
+    fn entry(&self, path: &[u8]) -> std::io::Result<Option<Node>> {
+        let mut part = path;
+        while let Some((directory, _)) = crate::files::split(part) {
+            let found = self.0.entry(part)?;
+            if found.is_some_and(|node| node.entry.kind == Kind::Symlink) {
+                return Ok(None);
+            }
+            part = directory;
+        }
+        self.0.entry(path)
+    }
+
+    fn names(&self, path: &[u8]) -> std::io::Result<Vec<Vec<u8>>> {
+        self.0.names(path)
+    }
+
+    fn content(&self, path: &[u8]) -> std::io::Result<Content> {
+        self.0.content(path)
+    }
+
+    fn known_digest(&self, path: &[u8]) -> Option<[u8; 32]> {
+        self.0.known_digest(path)
     }
 }
 
@@ -287,6 +413,15 @@ fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
+/// Addresses of repositories (moby `builder/remotecontext/urlutil`).
+pub fn is_git(address: &str) -> bool {
+    let before_fragment = address.split('#').next().unwrap_or_default();
+    (is_url(address) && before_fragment.ends_with(".git"))
+        || ["git://", "github.com/", "git@", "ssh://"]
+            .iter()
+            .any(|prefix| address.starts_with(prefix))
+}
+
 /// The flags that make a difference, as history has them.
 fn flags_text(copy: &Copy) -> String {
     let mut text = String::new();
@@ -294,6 +429,12 @@ fn flags_text(copy: &Copy) -> String {
         if !value.is_empty() {
             text.push_str(&format!("--{name}={value} "));
         }
+    }
+    if copy.link {
+        text.push_str("--link ");
+    }
+    if copy.keep_git_dir == Some(true) {
+        text.push_str("--keep-git-dir=true ");
     }
     if copy.parents {
         text.push_str("--parents ");

@@ -7,12 +7,13 @@ mod run;
 mod stage;
 mod worker;
 
+pub use copy::is_git;
 pub use error::{BuildError, Fault};
 pub use output::{Output, Piece, short};
 pub use stage::is_same;
-pub use worker::{Fetched, MakeConfig, RunMount, RunStep, Worker, WriteLayer};
+pub use worker::{Fetched, MakeConfig, Named, RunMount, RunStep, Worker, WriteLayer};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -40,10 +41,14 @@ pub struct Request {
     pub target: String,
     /// Nothing is taken from the cache.
     pub no_cache: bool,
+    /// Stages that take nothing from the cache, by name or number.
+    pub no_cache_stages: Vec<String>,
     /// Containers of metadata steps are told to be removed.
     pub remove: bool,
     /// Platform to build for.
     pub platform: Option<Platform>,
+    /// Names of further contexts, in lower case.
+    pub contexts: BTreeSet<String>,
 }
 
 /// What came out.
@@ -51,12 +56,18 @@ pub struct Request {
 pub struct Outcome {
     /// The image.
     pub image: String,
+    /// The images of the other stages that were built.
+    pub stages: Vec<String>,
+    /// The image that the last stage, and those it stands on, began with; `None` if with nothing.
+    pub base: Option<String>,
 }
 
 /// A finished stage.
 #[derive(Debug, Clone)]
 struct Done {
     image: Option<String>,
+    /// What it began with, or what the stage it is based on did.
+    base: Option<String>,
     scope: Scope,
 }
 
@@ -87,8 +98,13 @@ pub async fn solve<W: Worker>(
             .declare_global(step, request.file.escape)
             .map_err(|problem| BuildError::invalid(problem.to_string()))?;
     }
-    let graph = graph(&request.file, &scope, &request.target)
+    let graph = graph(&request.file, &scope, &request.target, &request.contexts)
         .map_err(|error| BuildError::invalid(error.text))?;
+    for (stage, vertex) in request.file.stages.iter_mut().zip(&graph.stages) {
+        if vertex.replaced {
+            stage.steps.clear();
+        }
+    }
     let labels = std::mem::take(&mut request.labels);
     let steps = &mut request.file.stages[graph.target].steps;
     steps.extend(labels.iter().map(|(key, value)| Step::label(key, value)));
@@ -240,7 +256,9 @@ fn finish<W: Worker>(
             scope.merge_references(&done.scope);
         }
     }
-    let unused = scope.unused();
+    let mut unused = scope.unused();
+    // Words to the builder, which no Dockerfile declares.
+    unused.retain(|name| !name.starts_with("BUILDKIT_") && name != "SOURCE_DATE_EPOCH");
     if !unused.is_empty() {
         tell(Piece::Text(format!(
             "[Warning] One or more build-args [{}] were not consumed\n",
@@ -251,7 +269,19 @@ fn finish<W: Worker>(
         .borrow()
         .as_ref()
         .and_then(|done| done.image.clone());
+    let base = shared.results[target]
+        .borrow()
+        .as_ref()
+        .and_then(|done| done.base.clone());
+    let stages = (0..shared.results.len())
+        .filter(|index| *index != target)
+        .filter_map(|index| shared.results[index].borrow().as_ref()?.image.clone())
+        .collect();
     image
-        .map(|image| Outcome { image })
+        .map(|image| Outcome {
+            image,
+            stages,
+            base,
+        })
         .ok_or_else(|| BuildError::internal("No image was generated. Is your Dockerfile empty?"))
 }

@@ -51,6 +51,7 @@ impl<W: Worker> StageRun<'_, W> {
             mounts,
             network: run.network,
             security: run.security,
+            newest: self.epoch(),
         };
         let image = self.worker().run(step, child, &self.output).await?;
         self.image = Some(image);
@@ -64,25 +65,29 @@ impl<W: Worker> StageRun<'_, W> {
     ) -> Result<(Vec<RunMount>, Vec<String>), BuildError> {
         let (mut found, mut inputs) = (Vec::new(), Vec::new());
         for mount in mounts {
-            let image = match mount.from.as_str() {
-                "" => None,
-                from => self.source_image(from).await?,
-            };
-            let mut files = None;
+            let (mut files, mut image) = (None, None);
             let mut input = describe(&mount);
-            if mount.kind == MountKind::Bind {
+            let shows_files = mount.kind == MountKind::Bind
+                || (mount.kind == MountKind::Cache && !mount.from.is_empty());
+            if shows_files {
                 let tree: Arc<dyn Files> = if mount.from.is_empty() {
                     self.shared.request.context.clone()
                 } else {
-                    self.worker().files(image.as_deref()).await?
+                    let (tree, of) = self.source(&mount.from).await?;
+                    image = of;
+                    tree
                 };
                 let source = if mount.source.is_empty() {
                     "/"
                 } else {
                     &mount.source
                 };
-                let (text, path) =
-                    hash_bind(tree.clone(), source.to_owned(), mount.from.is_empty()).await?;
+                let whole = crate::path::clean(source) == "/";
+                let (text, path) = match &image {
+                    // All of an image: its layers say what it is.
+                    Some(image) if whole => (self.layers_text(image)?, Vec::new()),
+                    _ => hash_bind(tree.clone(), source.to_owned(), mount.from.is_empty()).await?,
+                };
                 input.push_str(&format!(",{text}"));
                 files = Some((tree, path));
             }
@@ -94,6 +99,13 @@ impl<W: Worker> StageRun<'_, W> {
             });
         }
         Ok((found, inputs))
+    }
+
+    fn layers_text(&self, image: &str) -> Result<String, BuildError> {
+        let config = self.worker().image(image)?;
+        let layers: Vec<String> = config.diff_ids().iter().map(ToString::to_string).collect();
+        let digest = crate::copy::digest_hex(layers.join(",").as_bytes());
+        Ok(format!("layers:{digest}"))
     }
 }
 

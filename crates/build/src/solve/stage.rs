@@ -9,13 +9,15 @@ use wharf_spec::platform::Platform;
 
 use super::error::BuildError;
 use super::output::Output;
-use super::worker::{MakeConfig, Worker, WriteLayer};
+use super::worker::{MakeConfig, Named, Worker, WriteLayer};
 use super::{Done, Shared};
-use crate::copy::Layer;
+use crate::copy::{Layer, LayerError, Options, Source, cache_text, unpack};
 use crate::dockerfile::instruction::{Instruction, Step};
 use crate::dockerfile::scope::Scope;
 use crate::dockerfile::stage::parse_one;
+use crate::files::{Files, Nothing};
 use crate::graph::{Base, source_stage};
+use crate::ignore::Patterns;
 use crate::image::Child;
 use crate::settings::{Settings, same_step};
 
@@ -30,6 +32,8 @@ pub(super) struct StageRun<'a, W: Worker> {
     pub(super) scope: Scope,
     /// The image reached so far.
     pub(super) image: Option<String>,
+    /// What it began with, or what the stage it is based on did.
+    base: Option<String>,
     /// A step was not in the cache: none after it is looked up.
     missed: bool,
 }
@@ -49,7 +53,8 @@ impl<'a, W: Worker> StageRun<'a, W> {
             settings: Settings::default(),
             scope: shared.scope.stage(None),
             image: None,
-            missed: shared.request.no_cache,
+            base: None,
+            missed: shared.request.no_cache || is_filtered(shared, index),
         }
     }
 
@@ -74,6 +79,7 @@ impl<'a, W: Worker> StageRun<'a, W> {
         }
         Ok(Done {
             image: self.image,
+            base: self.base,
             scope: self.scope,
         })
     }
@@ -88,6 +94,11 @@ impl<'a, W: Worker> StageRun<'a, W> {
                 let done = self.result_of(*base).await?;
                 self.scope = shared.scope.stage(Some(&done.scope));
                 self.image.clone_from(&done.image);
+                self.base.clone_from(&done.base);
+            }
+            Base::Context(name) => {
+                self.image = Some(self.context_image(name).await?);
+                self.base.clone_from(&self.image);
             }
             Base::Image(name) => {
                 let platform = vertex
@@ -96,6 +107,7 @@ impl<'a, W: Worker> StageRun<'a, W> {
                     .or(shared.request.platform.as_ref());
                 let image = shared.worker.base(name, platform, &self.output).await?;
                 self.image = Some(image);
+                self.base.clone_from(&self.image);
             }
         }
         let config = match &self.image {
@@ -290,19 +302,72 @@ impl<'a, W: Worker> StageRun<'a, W> {
         done.clone().ok_or_else(BuildError::follow)
     }
 
-    /// The image that `--from` names.
-    pub(super) async fn source_image(&self, from: &str) -> Result<Option<String>, BuildError> {
-        let stage = source_stage(&self.shared.request.file, self.index, from)
-            .map_err(BuildError::invalid)?;
+    /// The files that `--from` names: a stage's, a context's, or an image's.
+    pub(super) async fn source_files(&self, from: &str) -> Result<Arc<dyn Files>, BuildError> {
+        self.source(from).await.map(|(files, _)| files)
+    }
+
+    /// The same, and the image if they are one's.
+    pub(super) async fn source(
+        &self,
+        from: &str,
+    ) -> Result<(Arc<dyn Files>, Option<String>), BuildError> {
+        let request = &self.shared.request;
+        let stage = source_stage(&request.file, self.index, from).map_err(BuildError::invalid)?;
         if let Some(stage) = stage {
-            return Ok(self.result_of(stage).await?.image.clone());
+            let done = self.result_of(stage).await?;
+            let files = self.worker().files(done.image.as_deref()).await?;
+            return Ok((files, done.image.clone()));
         }
-        let platform = self.shared.request.platform.as_ref();
-        self.worker()
-            .base(from, platform, &self.output)
-            .await
-            .map(Some)
-            .map_err(|error| error.context(&format!("invalid from flag value {from}")))
+        let lower = from.to_lowercase();
+        let image = if request.contexts.contains(&lower) {
+            match self.worker().context(&lower, &self.output).await? {
+                Named::Files(files) => return Ok((files, None)),
+                Named::Image(image) => image,
+            }
+        } else {
+            let found = self.worker().base(from, request.platform.as_ref(), &self.output);
+            found
+                .await
+                .map_err(|error| error.context(&format!("invalid from flag value {from}")))?
+        };
+        Ok((self.worker().files(Some(&image)).await?, Some(image)))
+    }
+
+    /// A named context as the image that a stage begins with: its files are one layer.
+    async fn context_image(&self, name: &str) -> Result<String, BuildError> {
+        let files = match self.worker().context(name, &self.output).await? {
+            Named::Image(image) => return Ok(image),
+            Named::Files(files) => files,
+        };
+        let tree = files.clone();
+        let root = Source {
+            path: Vec::new(),
+            resolved: Vec::new(),
+            directory: true,
+            pivot: 0,
+        };
+        let hash = super::copy::blocking(move || {
+            cache_text(&*tree, std::slice::from_ref(&root), &[], &Patterns::default())
+                .map_err(|error| BuildError::internal(error.to_string()))
+        })
+        .await?;
+        let step = self.noted(&[format!("#(nop) CONTEXT {hash} in / ")]);
+        if !self.shared.request.no_cache
+            && let Some(image) = self.worker().cached(None, &step)?
+        {
+            return Ok(image);
+        }
+        let now = self.now();
+        let write: WriteLayer = Box::new(move |out| {
+            let nothing = Nothing;
+            let mut layer = Layer::new(&nothing, now);
+            let text = |error: LayerError| error.to_string();
+            unpack(&mut layer, &*files, "/", &Options::default(), 0).map_err(text)?;
+            layer.write(out).map_err(|error| error.to_string())
+        });
+        let config = self.child(step)?;
+        self.worker().extend(None, Some(write), config).await
     }
 
     /// Seconds since 1970: now, or what `SOURCE_DATE_EPOCH` says.
@@ -318,10 +383,20 @@ impl<'a, W: Worker> StageRun<'a, W> {
         wharf_api::time::rfc3339_nano(epoch.unwrap_or_else(jiff::Timestamp::now))
     }
 
-    fn epoch(&self) -> Option<i64> {
+    /// What `SOURCE_DATE_EPOCH` says.
+    pub(super) fn epoch(&self) -> Option<i64> {
         let given = self.shared.request.arguments.get("SOURCE_DATE_EPOCH")?;
         given.as_ref()?.parse().ok()
     }
+}
+
+/// Whether `--no-cache-filter` names the stage.
+fn is_filtered<W>(shared: &Shared<W>, index: usize) -> bool {
+    let stage = &shared.request.file.stages[index];
+    let names = |wanted: &String| {
+        stage.name.as_deref() == Some(&wanted.to_lowercase()) || *wanted == index.to_string()
+    };
+    shared.request.no_cache_stages.iter().any(names)
 }
 
 /// An image's settings for containers.

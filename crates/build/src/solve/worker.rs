@@ -32,16 +32,26 @@ pub struct RunStep {
     pub network: Network,
     /// Its confinement.
     pub security: Security,
+    /// No file that it leaves behind is to be younger: seconds since 1970.
+    pub newest: Option<i64>,
 }
 
 /// A mount with its source found.
 pub struct RunMount {
     /// As written.
     pub mount: Mount,
-    /// Image whose files it shows; `None` with a bind is the build context.
+    /// The image whose files a bind shows, if they are an image's.
     pub image: Option<String>,
-    /// Tree of a bind from the build context, and the path in it.
+    /// Tree of a bind, or of what a new cache begins with, and the path in it.
     pub files: Option<(Arc<dyn Files>, Vec<u8>)>,
+}
+
+/// What a named context is.
+pub enum Named {
+    /// An image.
+    Image(String),
+    /// Files.
+    Files(Arc<dyn Files>),
 }
 
 /// The engine as a build sees it. Images are named by their full IDs.
@@ -81,6 +91,21 @@ pub trait Worker: Send + Sync + 'static {
         config: MakeConfig,
         output: &Output,
     ) -> impl Future<Output = Result<String, BuildError>> + Send;
+
+    /// The context of that name.
+    fn context(
+        &self,
+        name: &str,
+        output: &Output,
+    ) -> impl Future<Output = Result<Named, BuildError>> + Send;
+
+    /// The files of a repository that `ADD` names, and its commit. `keep_git` keeps `.git`.
+    fn repository(
+        &self,
+        address: &str,
+        keep_git: bool,
+        output: &Output,
+    ) -> impl Future<Output = Result<(Arc<dyn Files>, String), BuildError>> + Send;
 
     /// Downloads a file that `ADD` names.
     fn fetch(

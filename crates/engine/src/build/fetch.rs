@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use wharf_build::solve::{Fetched, Output};
+use wharf_build::solve::{Fetched, Output, is_git};
 use wharf_distribution::download::Download;
 
 use crate::{Engine, Error, Result, ids};
@@ -26,11 +26,24 @@ pub(super) struct Checkout {
     root: PathBuf,
     /// The part of it that is wanted.
     part: PathBuf,
+    /// The commit.
+    pub(super) commit: String,
 }
 
 impl Checkout {
     pub(super) fn path(&self) -> &Path {
         &self.part
+    }
+
+    /// Without what git keeps for itself.
+    pub(super) fn without_git(&self) -> Result<()> {
+        let path = self.part.join(".git");
+        let removed = match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
+            Ok(_) => std::fs::remove_file(&path),
+            Err(_) => Ok(()),
+        };
+        removed.map_err(|error| Error::caused("remove .git", error))
     }
 }
 
@@ -43,9 +56,14 @@ impl Drop for Checkout {
 }
 
 /// Downloads what `ADD` names.
-pub(super) async fn file(engine: &Engine, url: &str, output: &Output) -> Result<Fetched> {
+pub(super) async fn file(
+    engine: &Engine,
+    url: &str,
+    authorization: Option<String>,
+    output: &Output,
+) -> Result<Fetched> {
     output.text("\n");
-    let download = get(engine, url).await?;
+    let download = get(engine, url, authorization).await?;
     let name = name_of(url, &download);
     let modified = download
         .headers
@@ -59,10 +77,10 @@ pub(super) async fn file(engine: &Engine, url: &str, output: &Output) -> Result<
     })
 }
 
-async fn get(engine: &Engine, url: &str) -> Result<Download> {
+async fn get(engine: &Engine, url: &str, authorization: Option<String>) -> Result<Download> {
     let download = engine
         .registry
-        .download(url, LIMIT)
+        .download(url, LIMIT, authorization.as_deref())
         .await
         .map_err(|error| Error::internal(error.to_string()))?;
     if download.status >= 400 {
@@ -116,7 +134,7 @@ pub(super) async fn remote(engine: &Engine, remote: &str) -> Result<Remote> {
             "remoteURL ({remote}) could not be recognized as URL"
         )));
     }
-    let download = get(engine, remote)
+    let download = get(engine, remote, None)
         .await
         .map_err(|error| error.context(format!("failed to download remote context {remote}")))?;
     let kind = download
@@ -134,18 +152,8 @@ pub(super) async fn remote(engine: &Engine, remote: &str) -> Result<Remote> {
     })
 }
 
-/// Addresses of repositories (moby `builder/remotecontext/urlutil`).
-fn is_git(remote: &str) -> bool {
-    let before_fragment = remote.split('#').next().unwrap_or_default();
-    let http = remote.starts_with("http://") || remote.starts_with("https://");
-    (http && before_fragment.ends_with(".git"))
-        || ["git://", "github.com/", "git@", "ssh://"]
-            .iter()
-            .any(|prefix| remote.starts_with(prefix))
-}
-
 /// Checks a repository out with `git`, as dockerd does: `url#ref:directory`.
-async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> {
+pub(super) async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> {
     let (address, fragment) = remote.split_once('#').unwrap_or((remote, ""));
     let (reference, part) = fragment.split_once(':').unwrap_or((fragment, ""));
     if reference.starts_with('-') {
@@ -164,6 +172,7 @@ async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> {
     let mut checkout = Checkout {
         part: root.clone(),
         root,
+        commit: String::new(),
     };
     let reference = if reference.is_empty() {
         "HEAD"
@@ -196,6 +205,8 @@ async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> {
         "--depth=1",
     ];
     git(&checkout.root, &submodules).await?;
+    let commit = git(&checkout.root, &["rev-parse", "HEAD"]).await?;
+    commit.trim().clone_into(&mut checkout.commit);
     if !part.is_empty() {
         checkout.part = inside(&checkout.root, part)?;
     }
@@ -220,7 +231,8 @@ fn inside(root: &Path, part: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-async fn git(directory: &Path, words: &[&str]) -> Result<()> {
+/// Runs `git`; gives what it prints.
+async fn git(directory: &Path, words: &[&str]) -> Result<String> {
     let (directory, words): (PathBuf, Vec<String>) = (
         directory.to_owned(),
         words.iter().map(|word| (*word).to_owned()).collect(),
@@ -237,7 +249,7 @@ async fn git(directory: &Path, words: &[&str]) -> Result<()> {
             .output()
             .map_err(|error| Error::internal(format!("unable to run git: {error}")))?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         Err(Error::internal(format!(
             "error fetching: {}",

@@ -1,12 +1,22 @@
 //! `POST /build`: images from Dockerfiles (moby `daemon/builder`). The solver is `wharf-build`'s; here is what it works with.
 
+mod agents;
 mod cache;
+mod caches;
 mod context;
 mod export;
+mod extras;
+mod facts;
 mod fetch;
 mod mounts;
+mod named;
 mod prune;
+mod records;
+mod remote_cache;
 mod run;
+mod secrets;
+mod squash;
+mod uploads;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,8 +37,12 @@ use wharf_spec::platform::Platform;
 use wharf_spec::reference::Reference;
 
 use crate::{Engine, Error, Result, blocking};
-pub use prune::Pruned;
-use worker::EngineWorker;
+pub use caches::CacheMount;
+pub use extras::{CacheSource, Extras};
+pub use prune::{Pruned, Space};
+pub use uploads::UploadKind;
+use uploads::Upload;
+use worker::{Brought, EngineWorker};
 
 /// What a client wants built.
 #[derive(Debug, Clone, Default)]
@@ -63,17 +77,20 @@ pub struct BuildOptions {
     pub host: HostConfig,
     /// Who may pull what, by registry.
     pub credentials: HashMap<String, Credentials>,
-    /// Secrets for `RUN --mount=type=secret`, by ID.
-    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// What goes beyond Docker's API.
+    pub extras: Extras,
     /// Name by which the build can be cancelled.
     pub id: String,
 }
 
 /// Builds under way that can be cancelled.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Builds {
     running: Mutex<HashMap<String, watch::Sender<bool>>>,
     pub(crate) locks: mounts::CacheLocks,
+    uploads: Mutex<HashMap<String, uploads::Waiting>>,
+    agents: agents::Agents,
+    secrets: secrets::StepSecrets,
 }
 
 /// Checked wishes, ready to be built.
@@ -82,6 +99,8 @@ pub struct Build {
     worker: EngineWorker,
     tags: Vec<Reference>,
     quiet: bool,
+    squash: bool,
+    facts: bool,
     id: String,
 }
 
@@ -98,16 +117,12 @@ impl Engine {
                 "squash is only supported with experimental mode",
             ));
         }
-        if options.squash {
-            return Err(Error::not_implemented(
-                "squashing is not supported by this engine yet",
-            ));
-        }
         let platform = match options.platform.as_str() {
             "" => None,
             text => Some(Platform::parse(text).map_err(|error| Error::invalid(error.to_string()))?),
         };
         let source = self.build_source(&options, body).await?;
+        let brought = self.build_brought(&options).await?;
         let file = dockerfile::parse(&source.dockerfile)
             .map_err(|error| Error::invalid(error.message(&source.name)))?;
         let engine = self
@@ -121,13 +136,17 @@ impl Engine {
                 labels: options.labels.clone(),
                 target: options.target.clone(),
                 no_cache: options.no_cache,
+                no_cache_stages: options.extras.no_cache_filter.clone(),
+                contexts: brought.given.keys().cloned().collect(),
                 remove: options.remove,
                 platform,
             },
             tags,
             quiet: options.quiet,
+            squash: options.squash,
+            facts: options.extras.facts,
             id: options.id.clone(),
-            worker: EngineWorker::new(engine, options),
+            worker: EngineWorker::new(engine, options, brought),
         })
     }
 
@@ -140,7 +159,8 @@ impl Engine {
         let cancelled = self.builds.register(&build.id);
         let quiet = build.quiet;
         let mut hidden = Vec::new();
-        let work = solve::solve(Arc::new(build.worker), build.request, |piece| {
+        let worker = Arc::new(build.worker);
+        let work = solve::solve(worker.clone(), build.request, |piece| {
             if quiet {
                 hidden.extend(lines(piece));
             } else {
@@ -164,8 +184,21 @@ impl Engine {
                 });
             }
         };
+        let outcome = match build.squash {
+            true => self.squash_outcome(outcome).await?,
+            false => outcome,
+        };
+        if build.squash && !quiet {
+            lines(Piece::Image(outcome.image.clone()))
+                .into_iter()
+                .for_each(&mut tell);
+        }
         let id =
             Digest::parse(&outcome.image).map_err(|error| Error::internal(error.to_string()))?;
+        if build.facts {
+            tell(worker.facts(&outcome));
+        }
+        self.collect_build_cache(&outcome);
         if quiet {
             self.name_image(&id, &build.tags, &mut |_| {})?;
             tell(Progress::stream(format!("{}\n", outcome.image)));
@@ -177,6 +210,61 @@ impl Engine {
         )));
         self.name_image(&id, &build.tags, &mut tell)?;
         Ok(outcome.image)
+    }
+
+    /// One layer instead of many.
+    async fn squash_outcome(&self, outcome: solve::Outcome) -> Result<solve::Outcome> {
+        let engine = self
+            .handle()
+            .ok_or_else(|| Error::new(Kind::Unavailable, "the daemon is shutting down"))?;
+        blocking(move || {
+            let parse = |id: &str| {
+                Digest::parse(id).map_err(|error| Error::internal(error.to_string()))
+            };
+            let base = outcome.base.as_deref().map(parse).transpose()?;
+            let image = engine.squash(&parse(&outcome.image)?, base.as_ref())?;
+            Ok(solve::Outcome {
+                image: image.to_string(),
+                ..outcome
+            })
+        })
+        .await
+    }
+
+    /// Looks up what the client sent ahead, and gets the caches it names.
+    async fn build_brought(&self, options: &BuildOptions) -> Result<Brought> {
+        let extras = &options.extras;
+        let mut brought = Brought {
+            given: named::given(self, &extras.contexts)?,
+            ..Brought::default()
+        };
+        if !extras.secrets.is_empty() {
+            match self.take_upload(&extras.secrets)? {
+                Upload::Secrets(secrets) => brought.secrets = secrets,
+                _ => return Err(Error::invalid("the upload has no secrets")),
+            }
+        }
+        for source in &extras.cache_from {
+            let loaded = match source {
+                CacheSource::Upload(id) => match self.take_upload(id)? {
+                    Upload::Images(loaded) => loaded,
+                    _ => return Err(Error::invalid("the upload has no images")),
+                },
+                CacheSource::Registry(name) => match self.pull_cache(name, options).await {
+                    Ok(loaded) => loaded,
+                    // As in BuildKit: a cache that is not there is no reason to fail.
+                    Err(error) => {
+                        tracing::info!(cache = name, %error, "cache of a build");
+                        continue;
+                    }
+                },
+            };
+            brought
+                .cache
+                .extend(loaded.ids.iter().map(ToString::to_string));
+            brought.loaded.push(loaded);
+        }
+        Ok(brought)
     }
 
     fn name_image(
@@ -215,6 +303,14 @@ impl Engine {
         }
         let remote = fetch::remote(self, &options.remote).await?;
         blocking(move || context::from_remote(remote, &name, &scratch)).await
+    }
+}
+
+impl std::fmt::Debug for Builds {
+    /// Secrets are among what it has.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let running = self.running.lock().len();
+        f.debug_struct("Builds").field("running", &running).finish_non_exhaustive()
     }
 }
 

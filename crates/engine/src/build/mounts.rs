@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use wharf_api::container::{HostConfig, Mount as ApiMount, TmpfsOptions};
+use wharf_api::container::{HostConfig, ImageOptions, Mount as ApiMount, TmpfsOptions};
 use wharf_build::copy::Layer;
 use wharf_build::dockerfile::instruction::{Mount, MountKind, Sharing};
 use wharf_build::files::Files;
 use wharf_build::solve::{BuildError, RunMount};
 use wharf_store::Store;
 
+use super::agents::AgentSocket;
 use super::worker::EngineWorker;
 use crate::{Error, blocking, ids};
 
@@ -23,8 +24,12 @@ pub(crate) struct CacheLocks(Mutex<HashMap<PathBuf, Arc<tokio::sync::RwLock<()>>
 
 /// Mounts that are ready. Dropping it removes what was made for them.
 pub(super) struct Prepared {
-    /// Variables that secrets become.
+    /// Variables that secrets become: they go into no record.
+    pub(super) secrets: Vec<String>,
+    /// Other variables.
     pub(super) environment: Vec<String>,
+    /// Sockets of the client's agents.
+    agents: Vec<AgentSocket>,
     /// Directories and files made for this step.
     made: Vec<PathBuf>,
     /// Caches in use.
@@ -61,7 +66,9 @@ impl Prepared {
     ) -> Result<Prepared, BuildError> {
         use wharf_build::solve::Worker as _;
         let mut prepared = Prepared {
+            secrets: Vec::new(),
             environment: Vec::new(),
+            agents: Vec::new(),
             made: Vec::new(),
             _locks: Vec::new(),
             _exclusive: Vec::new(),
@@ -74,13 +81,7 @@ impl Prepared {
                 MountKind::Cache => prepared.cache(worker, mount, host).await?,
                 MountKind::Tmpfs => prepared.tmpfs(&mount.mount, host),
                 MountKind::Secret => prepared.secret(worker, &mount.mount, host)?,
-                MountKind::Ssh if mount.mount.required => {
-                    return Err(BuildError::invalid(
-                        "no SSH key \"default\" forwarded from the client",
-                    ));
-                }
-                // An agent that is not there and not required is left out, as BuildKit does.
-                MountKind::Ssh => {}
+                MountKind::Ssh => prepared.agent(worker, &mount.mount, host)?,
             }
         }
         Ok(prepared)
@@ -97,7 +98,50 @@ impl Prepared {
         });
     }
 
-    /// A copy of the files: writes to it are lost, as they should be.
+    /// A socket that leads to an agent of the client. One that is not there and not required is left out, as BuildKit does.
+    fn agent(
+        &mut self,
+        worker: &EngineWorker,
+        mount: &Mount,
+        host: &mut HostConfig,
+    ) -> Result<(), BuildError> {
+        let id = if mount.id.is_empty() {
+            "default"
+        } else {
+            &mount.id
+        };
+        let Some(token) = worker.options.extras.agents.get(id) else {
+            if mount.required {
+                return Err(BuildError::invalid(format!(
+                    "no SSH key {id:?} forwarded from the client"
+                )));
+            }
+            return Ok(());
+        };
+        let target = if mount.target.is_empty() {
+            format!("/run/buildkit/ssh_agent.{}", self.agents.len())
+        } else {
+            absolute(&mount.target)?
+        };
+        let path = worker
+            .engine
+            .config
+            .exec_root
+            .join(format!("agent-{}", &ids::random()[..16]));
+        self.made.push(path.clone());
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let mode = mount.mode.unwrap_or(0o600);
+        let socket = AgentSocket::listen(&worker.engine, token, &path, mode, owner)
+            .map_err(|error| internal(Error::caused("listen for an agent", error)))?;
+        if self.agents.is_empty() {
+            self.environment.push(format!("SSH_AUTH_SOCK={target}"));
+        }
+        self.add(host, &socket.path, &target, false);
+        self.agents.push(socket);
+        Ok(())
+    }
+
+    /// An image's directory as it is, or a copy of the files: writes to it are lost, as they should be.
     async fn bind(
         &mut self,
         worker: &EngineWorker,
@@ -108,6 +152,23 @@ impl Prepared {
             return Ok(());
         };
         let target = absolute(&mount.mount.target)?;
+        let is_directory = files.entry(&path).is_ok_and(|found| {
+            found.is_some_and(|node| node.entry.kind == wharf_archive::tar::Kind::Directory)
+        });
+        if let Some(image) = mount.image.filter(|_| mount.mount.read_only && is_directory) {
+            self.targets.push(target.clone());
+            host.mounts.push(ApiMount {
+                kind: "image".to_owned(),
+                source: image,
+                target,
+                read_only: true,
+                image_options: (!path.is_empty()).then(|| ImageOptions {
+                    subpath: String::from_utf8_lossy(&path).into_owned(),
+                }),
+                ..ApiMount::default()
+            });
+            return Ok(());
+        }
         let directory = self.directory(worker)?;
         let into = directory.clone();
         let single = blocking(move || copy_out(&*files, &path, &into))
@@ -137,13 +198,15 @@ impl Prepared {
         mount: RunMount,
         host: &mut HostConfig,
     ) -> Result<(), BuildError> {
-        let mount = mount.mount;
+        let RunMount { mount, files, .. } = mount;
         let target = absolute(&mount.target)?;
+        let scope = worker.cache_scope();
         let id = if mount.id.is_empty() {
             &target
         } else {
             &mount.id
         };
+        let id = &format!("{scope}{id}");
         let home = cache_home(&worker.engine.config.data_root);
         let name = cache_name(id);
         let locks = &worker.engine.builds.locks;
@@ -170,8 +233,10 @@ impl Prepared {
                 }
             }
         };
-        make_cache(&path, &mount, id)
-            .map_err(|error| internal(Error::caused("make a cache", error)))?;
+        let (into, owner, id) = (path.clone(), mount.clone(), id.clone());
+        blocking(move || make_cache(&into, &owner, &id, files))
+            .await
+            .map_err(internal)?;
         self.add(host, &path.join("data"), &target, mount.read_only);
         Ok(())
     }
@@ -200,7 +265,7 @@ impl Prepared {
             .find(|text| !text.is_empty())
             .cloned()
             .unwrap_or_else(|| last(&mount.target).to_owned());
-        let Some(value) = worker.options.secrets.get(&id) else {
+        let Some(value) = worker.secrets.get(&id) else {
             if mount.required {
                 return Err(BuildError::invalid(format!("secret {id}: not found")));
             }
@@ -208,7 +273,7 @@ impl Prepared {
         };
         if let Some(name) = &mount.env {
             let name = if name.is_empty() { &id } else { name };
-            self.environment
+            self.secrets
                 .push(format!("{name}={}", String::from_utf8_lossy(value)));
             if mount.target.is_empty() {
                 return Ok(());
@@ -287,27 +352,46 @@ pub(super) fn cache_home(data_root: &Path) -> PathBuf {
 }
 
 /// A file name for any ID.
-fn cache_name(id: &str) -> String {
+pub(super) fn cache_name(id: &str) -> String {
     wharf_spec::digest::Digest::of(id.as_bytes()).hex()[..32].to_owned()
 }
 
-/// `data` is what is mounted, `id` tells what it is.
-fn make_cache(path: &Path, mount: &Mount, id: &str) -> std::io::Result<()> {
-    let data = path.join("data");
-    if data.is_dir() {
-        return std::fs::write(path.join("used"), "");
+/// `data` is what is mounted, `id` tells what it is. A new one begins with `files`.
+fn make_cache(
+    path: &Path,
+    mount: &Mount,
+    id: &str,
+    files: Option<(Arc<dyn Files>, Vec<u8>)>,
+) -> crate::Result<()> {
+    let failed = |error: std::io::Error| Error::caused("make a cache", error);
+    if path.join("data").is_dir() {
+        return std::fs::write(path.join("used"), "").map_err(failed);
     }
+    let part = begin_cache(path, id).map_err(failed)?;
+    if let Some((files, from)) = files {
+        copy_out(&*files, &from, &part)?;
+    }
+    std::fs::set_permissions(
+        &part,
+        PermissionsExt::from_mode(mount.mode.unwrap_or(0o755)),
+    )
+    .and_then(|()| std::os::unix::fs::chown(&part, mount.uid.or(Some(0)), mount.gid.or(Some(0))))
+    .and_then(|()| std::fs::rename(part, path.join("data")))
+    .map_err(failed)
+}
+
+/// The directory that becomes a cache's `data` once it is complete.
+pub(super) fn begin_cache(path: &Path, id: &str) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(path)?;
     std::fs::write(path.join("id"), id)?;
     std::fs::write(path.join("used"), "")?;
     let part = path.join("part");
+    if part.exists() {
+        // Of a daemon that was killed.
+        std::fs::remove_dir_all(&part)?;
+    }
     std::fs::create_dir_all(&part)?;
-    std::fs::set_permissions(
-        &part,
-        PermissionsExt::from_mode(mount.mode.unwrap_or(0o755)),
-    )?;
-    std::os::unix::fs::chown(&part, mount.uid.or(Some(0)), mount.gid.or(Some(0)))?;
-    std::fs::rename(part, data)
+    Ok(part)
 }
 
 fn write_secret(path: &Path, value: &[u8], mount: &Mount) -> std::io::Result<()> {
@@ -343,22 +427,42 @@ fn copy_out(files: &dyn Files, path: &[u8], into: &Path) -> crate::Result<Option
     };
     place(&mut layer, files, &source, "/", &Options::default(), 0)
         .map_err(|error| Error::internal(error.to_string()))?;
-    let mut archive = Vec::new();
-    layer.write(&mut archive).map_err(failed)?;
-    extract(&archive, into).map_err(failed)?;
+    let (reader, writer) = std::io::pipe().map_err(failed)?;
+    let (written, unpacked) = std::thread::scope(|scope| {
+        let unpacking = scope.spawn(|| unpack_into(reader, into));
+        let mut out = std::io::BufWriter::with_capacity(1 << 18, writer);
+        let written = layer.write(&mut out);
+        drop(out);
+        (written, unpacking.join())
+    });
+    unpacked
+        .map_err(|_| Error::internal("a thread that unpacks files panicked"))?
+        .map_err(|text| Error::internal(format!("copy files for a mount: {text}")))?;
+    written.map_err(failed)?;
     Ok((!directory).then(|| PathBuf::from("file")))
 }
 
-fn extract(archive: &[u8], into: &Path) -> std::io::Result<()> {
-    let mut tar = tar::Archive::new(archive);
-    tar.set_preserve_permissions(true);
-    tar.set_preserve_ownerships(true);
-    tar.set_unpack_xattrs(true);
-    tar.unpack(into)
+/// Unpacks a tar, plain or compressed, into a directory. The error is a text.
+pub(super) fn unpack_into(archive: impl std::io::Read + Send, into: &Path) -> Result<(), String> {
+    use std::io::{BufRead as _, BufReader};
+    use wharf_archive::compression::{Compression, MAGIC_LEN};
+    use wharf_archive::extract::{Destination, Options, extract};
+    let text = |error: std::io::Error| error.to_string();
+    let mut input = BufReader::with_capacity(256 << 10, archive);
+    let start = input.fill_buf().map_err(text)?;
+    let compression = Compression::detect(&start[..start.len().min(MAGIC_LEN)]);
+    let plain = BufReader::with_capacity(256 << 10, compression.reader(input).map_err(text)?);
+    let root = wharf_archive::root::Root::at(into).map_err(text)?;
+    let destination = Destination {
+        root: &root,
+        path: b"/",
+        shown: b"/",
+    };
+    extract(plain, &destination, Options::default(), |_| {}).map_err(|error| error.to_string())
 }
 
 impl CacheLocks {
-    fn of(&self, path: &Path) -> Arc<tokio::sync::RwLock<()>> {
+    pub(super) fn of(&self, path: &Path) -> Arc<tokio::sync::RwLock<()>> {
         self.0.lock().entry(path.to_owned()).or_default().clone()
     }
 }

@@ -120,6 +120,7 @@ impl EngineWorker {
             id: created.id.clone(),
             keep: false,
         };
+        let _secrets = engine.builds.keep_secrets(&created.id, &prepared.secrets, engine);
         for warning in &created.warnings {
             output.text(format!(" ---> [Warning] {warning}\n"));
         }
@@ -133,7 +134,7 @@ impl EngineWorker {
             return Err(BuildError::exit(&command, code));
         }
         let image = self
-            .commit(&created.id, parent.as_deref(), &prepared, config)
+            .commit(&created.id, parent.as_deref(), &prepared, config, step.newest)
             .await?;
         drop(prepared);
         self.finish_container(worn, output).await?;
@@ -160,9 +161,19 @@ impl EngineWorker {
         parent: Option<&str>,
         prepared: &Prepared,
         config: MakeConfig,
+        newest: Option<i64>,
     ) -> Result<String, BuildError> {
         let store = self.engine.store.clone();
         prepared.clean(&store, container)?;
+        if let Some(newest) = newest {
+            let written = store.written_dir(container).map_err(stored)?;
+            blocking(move || {
+                age_files(&written, newest)
+                    .map_err(|error| Error::caused("set the time of the step's files", error))
+            })
+            .await
+            .map_err(|error| failed(&error))?;
+        }
         let container = container.to_owned();
         let parent = parent.map(parse).transpose()?;
         blocking(move || {
@@ -220,15 +231,32 @@ impl EngineWorker {
             Network::None => host.network_mode = "none".to_owned(),
             Network::Host if host.network_mode == "host" => {}
             Network::Host => {
-                return Err(BuildError::invalid(
-                    "network.host is not allowed: build with --network=host",
-                ));
+                self.check_entitled("network.host", self.engine.config.builder.network_host)?;
+                host.network_mode = "host".to_owned();
             }
         }
         if step.security == Security::Insecure {
-            return Err(BuildError::invalid("security.insecure is not allowed"));
+            let allowed = self.engine.config.builder.security_insecure;
+            self.check_entitled("security.insecure", allowed)?;
+            host.privileged = true;
         }
         Ok(host)
+    }
+
+    /// Both the daemon's configuration and the client must allow it.
+    fn check_entitled(&self, name: &str, allowed: bool) -> Result<(), BuildError> {
+        if !allowed {
+            return Err(BuildError::invalid(format!(
+                "granting entitlement {name} is not allowed by build daemon configuration"
+            )));
+        }
+        let asked = |given: &String| given == name || given == "all";
+        if !self.options.extras.allow.iter().any(asked) {
+            return Err(BuildError::invalid(format!(
+                "{name} is not allowed: build with --allow {name}"
+            )));
+        }
+        Ok(())
     }
 
     /// An image without files, for a `RUN` upon nothing.
@@ -245,6 +273,30 @@ impl EngineWorker {
             .map(|id| id.to_string())
             .map_err(stored)
     }
+}
+
+/// Gives files that are younger than `newest` that time. Links are not followed.
+fn age_files(path: &std::path::Path, newest: i64) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::symlink_metadata(path)?;
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            age_files(&entry?.path(), newest)?;
+        }
+    }
+    if (metadata.mtime(), metadata.mtime_nsec()) <= (newest, 0) {
+        return Ok(());
+    }
+    let time = Timespec {
+        tv_sec: newest,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Passes framed output on: standard error in red, characters whole.

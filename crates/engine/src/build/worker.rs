@@ -1,6 +1,6 @@
 //! The engine as a build sees it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use wharf_api::container::Config;
 use wharf_api::error::Kind;
 use wharf_build::files::{Context, Directory, Files};
 use wharf_build::solve::{
-    BuildError, Fault, Fetched, MakeConfig, Output, Piece, RunStep, Worker, WriteLayer,
+    BuildError, Fault, Fetched, MakeConfig, Named, Output, Piece, RunStep, Worker, WriteLayer,
 };
 use wharf_spec::digest::Digest;
 use wharf_spec::image_config::ImageConfig;
@@ -18,6 +18,8 @@ use wharf_spec::platform::Platform;
 use wharf_spec::reference::Reference;
 use wharf_store::{ExtendError, StoreError};
 
+use super::named::Given;
+use super::uploads::Loaded;
 use super::{BuildOptions, fetch};
 use crate::container::root_view::RootView;
 use crate::images::pull::PullRequest;
@@ -34,16 +36,69 @@ pub(super) struct EngineWorker {
     trees: Mutex<HashMap<String, Arc<dyn Files>>>,
     /// Images pulled by this build: each once.
     pulled: tokio::sync::Mutex<HashMap<String, String>>,
+    /// Secrets of the client by ID.
+    pub(super) secrets: BTreeMap<String, Vec<u8>>,
+    /// Named contexts.
+    pub(super) given: HashMap<String, Given>,
+    /// Those that were fetched.
+    pub(super) fetched: tokio::sync::Mutex<HashMap<String, Arc<dyn Files>>>,
+    /// Images to take steps from.
+    pub(super) cache: Vec<String>,
+    /// What goes with the build.
+    _loaded: Vec<Loaded>,
+    /// Base images: name as written, and ID.
+    pub(super) bases: Mutex<BTreeMap<String, String>>,
+}
+
+/// What a request brought along, looked up.
+#[derive(Default)]
+pub(super) struct Brought {
+    pub(super) secrets: BTreeMap<String, Vec<u8>>,
+    pub(super) given: HashMap<String, Given>,
+    pub(super) cache: Vec<String>,
+    pub(super) loaded: Vec<Loaded>,
 }
 
 impl EngineWorker {
-    pub(super) fn new(engine: Arc<Engine>, options: BuildOptions) -> EngineWorker {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        options: BuildOptions,
+        brought: Brought,
+    ) -> EngineWorker {
+        let mut cache = options.cache_from.clone();
+        cache.extend(brought.cache);
         EngineWorker {
             engine,
             options,
             trees: Mutex::default(),
             pulled: tokio::sync::Mutex::default(),
+            secrets: brought.secrets,
+            given: brought.given,
+            fetched: tokio::sync::Mutex::default(),
+            cache,
+            _loaded: brought.loaded,
+            bases: Mutex::default(),
         }
+    }
+
+    /// What is put before the IDs of cache mounts (`BUILDKIT_CACHE_MOUNT_NS`).
+    pub(super) fn cache_scope(&self) -> String {
+        let given = self.options.arguments.get("BUILDKIT_CACHE_MOUNT_NS");
+        match given.and_then(Option::as_deref) {
+            Some(scope) if !scope.is_empty() => format!("{scope}/"),
+            _ => String::new(),
+        }
+    }
+
+    /// The value of `Authorization` for a download, from a secret (BuildKit's `HTTP_AUTH_HEADER_<host>`, `HTTP_AUTH_TOKEN_<host>`).
+    fn authorization(&self, url: &str) -> Option<String> {
+        let (_, rest) = url.split_once("://")?;
+        let host = rest.split(['/', '?', '#']).next()?;
+        let text = |kind: &str| {
+            let value = self.secrets.get(&format!("HTTP_AUTH_{kind}_{host}"))?;
+            Some(String::from_utf8_lossy(value).trim().to_owned())
+        };
+        text("HEADER").or_else(|| text("TOKEN").map(|token| format!("Bearer {token}")))
     }
 
     async fn pull(
@@ -52,18 +107,7 @@ impl EngineWorker {
         platform: Option<&Platform>,
         output: &Output,
     ) -> Result<(), Error> {
-        let credentials = self
-            .options
-            .credentials
-            .get(reference.domain())
-            .or_else(|| {
-                self.options
-                    .credentials
-                    .get("https://index.docker.io/v1/")
-                    .filter(|_| reference.domain() == "docker.io")
-            })
-            .cloned()
-            .unwrap_or_default();
+        let credentials = self.options.credentials_for(reference);
         let request = PullRequest {
             reference: reference.clone().or_latest(),
             platform: platform.map(ToString::to_string).unwrap_or_default(),
@@ -117,6 +161,7 @@ impl Worker for EngineWorker {
                 image.id
             }
         };
+        self.bases.lock().insert(name.to_owned(), id.to_string());
         pulled.insert(key, id.to_string());
         Ok(id.to_string())
     }
@@ -131,11 +176,11 @@ impl Worker for EngineWorker {
         if let Some(found) = self.engine.cached_step(parent.as_ref(), step) {
             return Ok(Some(found.to_string()));
         }
-        if self.options.cache_from.is_empty() {
+        if self.cache.is_empty() {
             return Ok(None);
         }
         self.engine
-            .cached_history(parent.as_ref(), step, &self.options.cache_from)
+            .cached_history(parent.as_ref(), step, &self.cache)
             .map(|found| found.map(|id| id.to_string()))
             .map_err(stored)
     }
@@ -205,8 +250,29 @@ impl Worker for EngineWorker {
         self.run_step(step, config, output).await
     }
 
+    async fn context(&self, name: &str, output: &Output) -> Result<Named, BuildError> {
+        self.named_context(name, output).await
+    }
+
+    async fn repository(
+        &self,
+        address: &str,
+        keep_git: bool,
+        _output: &Output,
+    ) -> Result<(Arc<dyn Files>, String), BuildError> {
+        let checkout = async {
+            let checkout = fetch::checkout(&self.engine, address).await?;
+            if !keep_git {
+                checkout.without_git()?;
+            }
+            let commit = checkout.commit.clone();
+            Ok((checkout.files()?, commit))
+        };
+        checkout.await.map_err(|error| failed(&error))
+    }
+
     async fn fetch(&self, url: &str, output: &Output) -> Result<Fetched, BuildError> {
-        fetch::file(&self.engine, url, output)
+        fetch::file(&self.engine, url, self.authorization(url), output)
             .await
             .map_err(|error| failed(&error))
     }

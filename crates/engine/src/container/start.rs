@@ -208,6 +208,8 @@ impl Engine {
         joined.linked = linked
             .into_iter()
             .flat_map(|other| other.variables)
+            // Secrets of a build are in no record.
+            .chain(self.builds.secret_variables(&record.id))
             .collect();
         self.plan_with(record, mounts, joined, self.shared_memory(record)?, userns)
     }

@@ -44,8 +44,11 @@ impl Engine {
             usage.volumes = Some(self.volumes_with_usage().await?);
         }
         if wanted.build_cache {
-            // There is no builder yet, and so nothing that it keeps.
-            usage.build_cache = Some(Vec::new());
+            let engine = self.handle();
+            let records = crate::blocking(move || {
+                Ok(engine.map_or_else(Vec::new, |engine| engine.build_cache()))
+            });
+            usage.build_cache = Some(records.await?);
         }
         Ok(usage)
     }

@@ -3,6 +3,7 @@
 //! One table ([`options`]) drives both: what flags exist, what the file may say, what is refused. Flags and file become one
 //! JSON object, and that becomes [`Settings`].
 
+pub mod builder;
 pub mod file;
 pub mod flags;
 pub mod merge;

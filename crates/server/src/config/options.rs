@@ -650,7 +650,7 @@ pub const OPTIONS: &[Opt] = &[
         "User/Group setting for user namespaces",
     ),
     // Only in the file.
-    opt("", "builder", Object, Moot, ""),
+    opt("", "builder", Object, Yes, ""),
     opt("", "min-api-version", Text, Moot, ""),
     opt("", "default-init", Text, Moot, ""),
     opt("", "resolv-conf", Text, Yes, ""),
@@ -660,6 +660,13 @@ pub const OPTIONS: &[Opt] = &[
     opt("", "allow-nondistributable-artifacts", List, Moot, ""),
     opt("", "host-gateway-ip", Text, Yes, ""),
     // Not Docker's.
+    opt(
+        "build-cache-max-size",
+        "build-cache-max-size",
+        Size,
+        Yes,
+        "Remove the longest unused caches of builds while all together are larger (such as 20g)",
+    ),
     opt(
         "image-gc-max-age",
         "image-gc-max-age",

@@ -10,6 +10,8 @@ use wharf_api::container::Ulimit;
 use wharf_api::gojson;
 use wharf_api::units::ram_in_bytes;
 
+use super::builder::Builder;
+
 /// Every option that is obeyed. Defaults are dockerd's, paths ours.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -32,6 +34,9 @@ pub struct Settings {
     pub image_gc_max_age: String,
     #[serde(deserialize_with = "size")]
     pub image_gc_max_size: i64,
+    #[serde(deserialize_with = "size")]
+    pub build_cache_max_size: i64,
+    pub builder: Builder,
     pub raw_logs: bool,
     pub experimental: bool,
 
@@ -146,6 +151,8 @@ impl Default for Settings {
             metrics_addr: String::new(),
             image_gc_max_age: String::new(),
             image_gc_max_size: 0,
+            build_cache_max_size: 0,
+            builder: Builder::default(),
             raw_logs: false,
             experimental: false,
             tls: None,
@@ -350,6 +357,7 @@ impl Settings {
 
     fn validate_lists(&self) -> Result<(), String> {
         self.image_age()?;
+        self.build_cache_limit()?;
         if let Some(label) = self.labels.iter().find(|l| !l.contains('=')) {
             return Err(format!("bad attribute format: {label}"));
         }

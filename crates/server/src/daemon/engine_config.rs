@@ -85,6 +85,13 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
     config.host_gateway.clone_from(&settings.host_gateway_ips);
     config.host_gateway.extend(text(&settings.host_gateway_ip));
     config.experimental = settings.experimental;
+    let entitlements = &settings.builder.entitlements;
+    config.builder = BuilderConfig {
+        network_host: entitlements.network_host.unwrap_or(true),
+        security_insecure: entitlements.security_insecure.unwrap_or(true),
+        // Checked when the options were read.
+        keep: settings.build_cache_limit().unwrap_or_default(),
+    };
     config.live = live_config(settings);
     Ok(config)
 }

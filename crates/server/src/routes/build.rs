@@ -12,19 +12,18 @@ use wharf_api::error::Kind;
 use wharf_api::gojson;
 use wharf_api::progress::Progress;
 use wharf_distribution::Credentials;
-use wharf_engine::build::BuildOptions;
+use wharf_engine::build::{BuildOptions, Space, UploadKind};
 
 use super::Outcome;
 use crate::http::body::Chunk;
 use crate::http::error::ApiError;
+use crate::http::hijack::take_over;
 use crate::http::request::Call;
 use crate::http::respond;
 use crate::http::transfer::{BodyReader, BodyWriter};
 
 /// Credentials for all registries, base64 of a JSON map.
 const REGISTRY_CONFIG: HeaderName = HeaderName::from_static("x-registry-config");
-/// Secrets of our own client, base64 of a JSON map of base64 texts.
-const SECRETS: HeaderName = HeaderName::from_static("x-wharf-build-secrets");
 
 /// `POST /build`: lines of what is being done, the last of them an error when it failed. What can be refused at once is.
 pub async fn build(call: Call) -> Outcome {
@@ -120,6 +119,72 @@ pub async fn files(call: Call) -> Outcome {
     Ok(respond::stream("application/x-tar", chunks))
 }
 
+/// `POST /wharf/build/uploads`: what a build to come takes by its ID. An extension, as all below `/wharf`.
+pub async fn upload(call: Call) -> Outcome {
+    let kind = UploadKind::parse(call.query.get("kind"))?;
+    let engine = call.engine().clone();
+    let id = engine
+        .build_upload(kind, BodyReader::new(call.body))
+        .await?;
+    Ok(respond::json(StatusCode::CREATED, &json!({ "Id": id })))
+}
+
+/// `POST /wharf/build/agents/{token}`: the connection waits until a step of a build wants to speak to the client's SSH agent.
+pub async fn agent(call: Call) -> Outcome {
+    let token = call.name().to_owned();
+    if token.len() < MIN_TOKEN {
+        return Err(ApiError::invalid("the token is too short to be a secret"));
+    }
+    let engine = call.engine().clone();
+    take_over(call, wharf_api::stream::RAW, move |client| async move {
+        if let Err(error) = engine.build_agent_offer(&token, client.socket) {
+            tracing::debug!(%error, "agent of a client");
+        }
+    })
+}
+
+/// Tokens are random; shorter ones could be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// `GET /wharf/build/caches`: caches of `RUN --mount=type=cache`.
+pub async fn caches(call: Call) -> Outcome {
+    let caches = call.engine().build_cache_mounts().await?;
+    let list: Vec<_> = caches
+        .iter()
+        .map(|cache| json!({"ID": cache.id, "Size": cache.size, "LastUsed": cache.used}))
+        .collect();
+    Ok(respond::json(StatusCode::OK, &list))
+}
+
+/// `GET /wharf/build/caches/archive?id=…`: a cache's files as a tar.
+pub async fn export_cache(call: Call) -> Outcome {
+    let id = call.query.get("id").to_owned();
+    let engine = call.engine().clone();
+    engine.build_cache_check(&id)?;
+    let (mut writer, chunks) = BodyWriter::new();
+    tokio::task::spawn_blocking(move || {
+        let outcome = engine.build_cache_export(&id, &mut writer).and_then(|()| {
+            std::io::Write::flush(&mut writer)
+                .map_err(|error| wharf_engine::Error::caused("write archive", error))
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "a cache's files ended early");
+            writer.abort(std::io::Error::other(error));
+        }
+    });
+    Ok(respond::stream("application/x-tar", chunks))
+}
+
+/// `PUT /wharf/build/caches/archive?id=…`: makes a cache of a tar.
+pub async fn import_cache(call: Call) -> Outcome {
+    let id = call.query.get("id").to_owned();
+    let engine = call.engine().clone();
+    engine
+        .build_cache_import(&id, BodyReader::new(call.body))
+        .await?;
+    Ok(respond::empty(StatusCode::NO_CONTENT))
+}
+
 /// `POST /build/cancel`.
 pub async fn cancel(call: Call) -> Outcome {
     let id = call.query.get("id");
@@ -134,11 +199,16 @@ pub async fn cancel(call: Call) -> Outcome {
 pub async fn prune(call: Call) -> Outcome {
     let all = call.query.flag("all");
     let filters = call.filters()?;
-    let limit = |name: &str| call.query.number(name).map(Option::unwrap_or_default);
-    let keep = limit("keep-storage")?
-        .max(limit("reserved-space")?)
-        .max(limit("max-used-space")?);
-    let pruned = call.engine().build_prune(all, keep, &filters).await?;
+    let limit = |name: &str| -> Result<u64, ApiError> {
+        let value = call.query.number(name)?.unwrap_or_default();
+        Ok(u64::try_from(value).unwrap_or(0))
+    };
+    let space = Space {
+        reserved: limit("reserved-space")?.max(limit("keep-storage")?),
+        max_used: limit("max-used-space")?,
+        min_free: limit("min-free-space")?,
+    };
+    let pruned = call.engine().build_prune(all, space, &filters).await?;
     let body = json!({
         "CachesDeleted": pruned.deleted,
         "SpaceReclaimed": pruned.reclaimed,
@@ -185,7 +255,7 @@ fn options(call: &Call) -> Result<BuildOptions, ApiError> {
         squash: query.flag("squash"),
         host: host_config(call)?,
         credentials: credentials(call),
-        secrets: secrets(call)?,
+        extras: json_parameter(call, "wharf")?.unwrap_or_default(),
         id: query.get("buildid").to_owned(),
     })
 }
@@ -246,22 +316,4 @@ fn credentials(call: &Call) -> HashMap<String, Credentials> {
         }
     }
     found
-}
-
-fn secrets(call: &Call) -> Result<BTreeMap<String, Vec<u8>>, ApiError> {
-    let text = call.header(&SECRETS);
-    if text.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let invalid = || ApiError::invalid("the header with the build's secrets cannot be read");
-    let decode = |text: &str| {
-        base64::engine::general_purpose::STANDARD
-            .decode(text)
-            .map_err(|_| invalid())
-    };
-    let map: BTreeMap<String, String> =
-        serde_json::from_slice(&decode(text)?).map_err(|_| invalid())?;
-    map.into_iter()
-        .map(|(id, value)| Ok((id, decode(&value)?)))
-        .collect()
 }

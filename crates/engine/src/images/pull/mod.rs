@@ -30,6 +30,8 @@ pub type Sink = mpsc::Sender<Progress>;
 
 /// Indexes in indexes deeper than this are refused.
 const MAX_DEPTH: usize = 4;
+/// More images under one name are refused where all are wanted.
+const MAX_IMAGES: usize = 256;
 
 /// What to pull.
 #[derive(Debug, Clone)]
@@ -98,6 +100,59 @@ impl Engine {
         pull.lines.outcome(reference, newer).await;
         self.tell_pulled("pull", reference);
         Ok(())
+    }
+
+    /// Gets all images that a tag or digest names, whatever their platform, and gives them no name. Their IDs come back, in the order of the
+    /// index.
+    pub(crate) async fn image_pull_all(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+        sink: Sink,
+    ) -> Result<Vec<Digest>> {
+        let _trim = TrimLater;
+        let pull = Pull {
+            engine: self,
+            repository: self.registry.pull(reference, credentials).await,
+            platform: None,
+            lines: Lines::new(sink),
+        };
+        let what = match reference.digest() {
+            Some(digest) => digest.as_str(),
+            None => reference
+                .tag()
+                .unwrap_or(wharf_spec::reference::DEFAULT_TAG),
+        };
+        let refused = |error: RegistryError| refusal(&error, reference);
+        let mut pending = vec![pull.repository.manifest(what).await.map_err(refused)?];
+        let mut ids = Vec::new();
+        while let Some(manifest) = pending.pop() {
+            match &manifest.document {
+                Document::Image(image) => {
+                    check_config_type(&manifest)?;
+                    let id = pull.image(image, reference).await?;
+                    self.note_manifest(&id, &manifest)?;
+                    ids.push(id);
+                }
+                Document::Index(index) => {
+                    let images = index.manifests.iter().filter(|entry| {
+                        let platform = entry.platform.as_ref();
+                        platform.is_none_or(|platform| platform.os != "unknown")
+                    });
+                    for entry in images.rev() {
+                        let fetched = pull.repository.manifest(entry.digest.as_str()).await;
+                        pending.push(fetched.map_err(refused)?);
+                    }
+                }
+            }
+            if ids.len() + pending.len() > MAX_IMAGES {
+                return Err(Error::invalid(format!(
+                    "{}: too many images",
+                    reference.familiar()
+                )));
+            }
+        }
+        Ok(ids)
     }
 
     /// The event of a pull or push: its actor is the name.
