@@ -26,6 +26,7 @@ pub mod info;
 pub mod logs;
 pub mod networks;
 mod registry;
+mod sbom;
 pub mod state;
 pub mod userns;
 pub mod volumes;

@@ -26,6 +26,8 @@ use crate::store::{Pins, Store};
 const BLOCK: usize = 512 * 1024;
 /// Within a few percent of Docker's level 6 in size, at half its cost.
 const LEVEL: u32 = 5;
+/// Zstandard's default.
+const ZSTD_LEVEL: i32 = 3;
 /// No name, no time, unknown system (RFC 1952, 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// An empty last block.
@@ -113,6 +115,20 @@ impl PushLayer {
             .map_err(StoreError::io("read", &self.dir))?;
         self.check(&diff.map_err(panicked)?)?;
         Ok(compressed)
+    }
+
+    /// Writes the layer's tar as it is. Blocking.
+    pub fn plain(&self, out: &mut dyn Write) -> Result<(), StoreError> {
+        let (size, hex) = (self.layer.tar_size, self.layer.diff.0.hex());
+        crate::save::write_layer(&self.dir, size, hex, out)
+    }
+
+    /// Writes the layer compressed with Zstandard. Blocking.
+    pub fn zstd(&self, out: &mut dyn Write) -> Result<(), StoreError> {
+        let mut encoder =
+            zstd::stream::write::Encoder::new(out, ZSTD_LEVEL).map_err(StoreError::Stream)?;
+        self.plain(&mut encoder)?;
+        encoder.finish().map(drop).map_err(StoreError::Stream)
     }
 
     fn check(&self, diff: &Digest) -> Result<(), StoreError> {

@@ -14,7 +14,11 @@ const WHITEOUT: &[u8] = b".wh.";
 
 /// Adds to `layer`, which stands on `old`, all that makes it `new`. Files that both have are told apart by their inodes: a tree that
 /// stands on another shares its files.
-pub fn difference(layer: &mut Layer<'_>, old: &dyn Files, new: &dyn Files) -> Result<(), LayerError> {
+pub fn difference(
+    layer: &mut Layer<'_>,
+    old: &dyn Files,
+    new: &dyn Files,
+) -> Result<(), LayerError> {
     directory(layer, old, new, b"").map(|_| ())
 }
 

@@ -261,8 +261,8 @@ impl Plan {
         if !place::is_archive(content).map_err(|error| error.to_string())? {
             return Ok(false);
         }
-        let archive = Context::receive(content.reader(), &self.scratch)
-            .map_err(|error| error.to_string())?;
+        let archive =
+            Context::receive(content.reader(), &self.scratch).map_err(|error| error.to_string())?;
         let options = Options {
             owner: (!self.chown.is_empty())
                 .then_some(self.options.owner)

@@ -326,7 +326,9 @@ impl<'a, W: Worker> StageRun<'a, W> {
                 Named::Image(image) => image,
             }
         } else {
-            let found = self.worker().base(from, request.platform.as_ref(), &self.output);
+            let found = self
+                .worker()
+                .base(from, request.platform.as_ref(), &self.output);
             found
                 .await
                 .map_err(|error| error.context(&format!("invalid from flag value {from}")))?
@@ -348,8 +350,13 @@ impl<'a, W: Worker> StageRun<'a, W> {
             pivot: 0,
         };
         let hash = super::copy::blocking(move || {
-            cache_text(&*tree, std::slice::from_ref(&root), &[], &Patterns::default())
-                .map_err(|error| BuildError::internal(error.to_string()))
+            cache_text(
+                &*tree,
+                std::slice::from_ref(&root),
+                &[],
+                &Patterns::default(),
+            )
+            .map_err(|error| BuildError::internal(error.to_string()))
         })
         .await?;
         let step = self.noted(&[format!("#(nop) CONTEXT {hash} in / ")]);

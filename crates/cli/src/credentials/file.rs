@@ -52,6 +52,21 @@ impl AuthFile {
         Some(name.to_owned()).filter(|name| !name.is_empty())
     }
 
+    /// All servers the file says something about.
+    pub(super) fn servers(&self) -> Vec<String> {
+        let keys = |name: &str| {
+            let map = self.value[name].as_object();
+            map.into_iter()
+                .flat_map(|map| map.keys().cloned())
+                .collect::<Vec<_>>()
+        };
+        let mut servers = keys("auths");
+        servers.extend(keys("credHelpers"));
+        servers.sort();
+        servers.dedup();
+        servers
+    }
+
     pub(super) fn get(&self, server: &str) -> Auth {
         find(&self.value, server)
     }

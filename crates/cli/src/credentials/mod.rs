@@ -61,6 +61,26 @@ pub fn for_image(session: &Session, name: &Reference) -> Auth {
     })
 }
 
+/// The credentials of all registries there are any for. What cannot be had from a helper is left out, with a warning.
+pub fn all(session: &Session) -> std::collections::BTreeMap<String, Auth> {
+    let servers = match AuthFile::load(session.config_path()) {
+        Ok(file) => file.servers(),
+        Err(failure) => {
+            crate::print::error_line(&format!("WARNING: {}", failure.message));
+            Vec::new()
+        }
+    };
+    let mut found = std::collections::BTreeMap::new();
+    for server in servers {
+        match get(session, &server) {
+            Ok(auth) if auth.is_empty() => {}
+            Ok(auth) => drop(found.insert(server, auth)),
+            Err(failure) => crate::print::error_line(&format!("WARNING: {}", failure.message)),
+        }
+    }
+    found
+}
+
 /// The credentials for a server; empty where there are none.
 ///
 /// # Errors

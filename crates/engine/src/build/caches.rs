@@ -70,7 +70,11 @@ impl Engine {
     }
 
     /// Makes a cache of a tar, plain or compressed. One that is there is replaced; nothing is changed if the tar is broken.
-    pub async fn build_cache_import(&self, id: &str, body: impl Read + Send + 'static) -> Result<()> {
+    pub async fn build_cache_import(
+        &self,
+        id: &str,
+        body: impl Read + Send + 'static,
+    ) -> Result<()> {
         if id.is_empty() {
             return Err(Error::invalid("the cache has no name"));
         }

@@ -40,8 +40,8 @@ use crate::{Engine, Error, Result, blocking};
 pub use caches::CacheMount;
 pub use extras::{CacheSource, Extras};
 pub use prune::{Pruned, Space};
-pub use uploads::UploadKind;
 use uploads::Upload;
+pub use uploads::UploadKind;
 use worker::{Brought, EngineWorker};
 
 /// What a client wants built.
@@ -218,9 +218,8 @@ impl Engine {
             .handle()
             .ok_or_else(|| Error::new(Kind::Unavailable, "the daemon is shutting down"))?;
         blocking(move || {
-            let parse = |id: &str| {
-                Digest::parse(id).map_err(|error| Error::internal(error.to_string()))
-            };
+            let parse =
+                |id: &str| Digest::parse(id).map_err(|error| Error::internal(error.to_string()));
             let base = outcome.base.as_deref().map(parse).transpose()?;
             let image = engine.squash(&parse(&outcome.image)?, base.as_ref())?;
             Ok(solve::Outcome {
@@ -310,7 +309,9 @@ impl std::fmt::Debug for Builds {
     /// Secrets are among what it has.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let running = self.running.lock().len();
-        f.debug_struct("Builds").field("running", &running).finish_non_exhaustive()
+        f.debug_struct("Builds")
+            .field("running", &running)
+            .finish_non_exhaustive()
     }
 }
 

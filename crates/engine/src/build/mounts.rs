@@ -155,7 +155,10 @@ impl Prepared {
         let is_directory = files.entry(&path).is_ok_and(|found| {
             found.is_some_and(|node| node.entry.kind == wharf_archive::tar::Kind::Directory)
         });
-        if let Some(image) = mount.image.filter(|_| mount.mount.read_only && is_directory) {
+        if let Some(image) = mount
+            .image
+            .filter(|_| mount.mount.read_only && is_directory)
+        {
             self.targets.push(target.clone());
             host.mounts.push(ApiMount {
                 kind: "image".to_owned(),

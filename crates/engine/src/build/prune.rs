@@ -75,8 +75,12 @@ impl Engine {
             .ok_or_else(|| Error::internal("the daemon is shutting down"))?;
         let pruned = blocking(move || engine.prune_now(&wish)).await?;
         let attributes = std::iter::once(("reclaimed".to_owned(), pruned.reclaimed.to_string()));
-        self.events
-            .publish("builder", "prune", "", attributes.collect::<BTreeMap<_, _>>());
+        self.events.publish(
+            "builder",
+            "prune",
+            "",
+            attributes.collect::<BTreeMap<_, _>>(),
+        );
         Ok(pruned)
     }
 
@@ -109,8 +113,9 @@ impl Engine {
     }
 
     fn prune_now(&self, wish: &Wish) -> Result<Pruned> {
-        let free = rustix::fs::statvfs(&self.config.data_root)
-            .map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize));
+        let free = rustix::fs::statvfs(&self.config.data_root).map_or(u64::MAX, |found| {
+            found.f_bavail.saturating_mul(found.f_frsize)
+        });
         let mut records = self.cache_records();
         let mut left: u64 = records.iter().map(|record| record.size).sum();
         let keep = wish.space.keep(left, free);
@@ -129,9 +134,11 @@ impl Engine {
                 left -= record.size;
                 self.remove_record(&record, &mut pruned)?;
             }
-            let parents: BTreeSet<String> = records.iter().map(|record| record.parent.clone()).collect();
+            let parents: BTreeSet<String> =
+                records.iter().map(|record| record.parent.clone()).collect();
             for record in &mut records {
-                record.in_use = record.in_use && (record.path.is_some() || parents.contains(&record.id));
+                record.in_use =
+                    record.in_use && (record.path.is_some() || parents.contains(&record.id));
             }
         }
     }
@@ -150,7 +157,8 @@ impl Engine {
                 pruned.reclaimed += record.size;
             }
             None => {
-                let id = Digest::parse(&record.id).map_err(|error| Error::internal(error.to_string()))?;
+                let id = Digest::parse(&record.id)
+                    .map_err(|error| Error::internal(error.to_string()))?;
                 let Ok(removed) = self.store.remove_image(&id) else {
                     // A build or a container began to use it.
                     return Ok(());
@@ -226,11 +234,20 @@ fn check(filters: &Filters) -> Result<()> {
         ])
         .map_err(|error| Error::invalid(error.to_string()))?;
     let known = |kind: &String| {
-        [CACHE_MOUNT, REGULAR, "source.local", "source.git.checkout", "frontend", "internal"]
-            .contains(&kind.as_str())
+        [
+            CACHE_MOUNT,
+            REGULAR,
+            "source.local",
+            "source.git.checkout",
+            "frontend",
+            "internal",
+        ]
+        .contains(&kind.as_str())
     };
     match filters.get("type").iter().find(|kind| !known(kind)) {
-        Some(unknown) => Err(Error::invalid(format!("unknown type of build cache: {unknown}"))),
+        Some(unknown) => Err(Error::invalid(format!(
+            "unknown type of build cache: {unknown}"
+        ))),
         None => Ok(()),
     }
 }
@@ -310,7 +327,11 @@ mod tests {
                 filters,
                 spared: BTreeSet::new(),
             };
-            assert_eq!(plan_prune(&records, &wish, 40, max), expected, "{key}={value}");
+            assert_eq!(
+                plan_prune(&records, &wish, 40, max),
+                expected,
+                "{key}={value}"
+            );
         }
     }
 

@@ -35,7 +35,8 @@ impl Record {
     /// As `system df` shows it.
     fn shown(&self) -> CacheRecord {
         let time = |time: SystemTime| {
-            jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), wharf_api::time::rfc3339_nano)
+            jiff::Timestamp::try_from(time)
+                .map_or_else(|_| String::new(), wharf_api::time::rfc3339_nano)
         };
         CacheRecord {
             id: self.id.clone(),
@@ -75,11 +76,14 @@ impl Engine {
             return Vec::new();
         };
         let directories = entries.filter_map(Result::ok).map(|entry| entry.path());
-        directories.filter_map(|path| self.cache_mount(path)).collect()
+        directories
+            .filter_map(|path| self.cache_mount(path))
+            .collect()
     }
 
     fn cache_mount(&self, path: PathBuf) -> Option<Record> {
-        let time = |name: &str| std::fs::metadata(path.join(name)).and_then(|found| found.modified());
+        let time =
+            |name: &str| std::fs::metadata(path.join(name)).and_then(|found| found.modified());
         let name = path.file_name()?.to_string_lossy().into_owned();
         let target = std::fs::read_to_string(path.join("id")).ok()?;
         let created = time("id").ok()?;
@@ -109,7 +113,12 @@ impl Engine {
             .iter()
             .map(|container| container.record().image_id.clone())
             .collect();
-        held.extend(self.store.references().into_iter().map(|(_, id)| id.to_string()));
+        held.extend(
+            self.store
+                .references()
+                .into_iter()
+                .map(|(_, id)| id.to_string()),
+        );
         let mut pending: Vec<String> = held.iter().cloned().collect();
         while let Some(id) = pending.pop() {
             if let Some(parent) = parents.get(&id)
@@ -129,7 +138,11 @@ impl Engine {
             let created = made(image.config.created.as_deref());
             let last = image.config.history.last();
             let layer = last.is_some_and(|step| !step.empty_layer);
-            let top = self.store.layers_of(image).last().map_or(0, |layer| layer.size);
+            let top = self
+                .store
+                .layers_of(image)
+                .last()
+                .map_or(0, |layer| layer.size);
             Record {
                 kind: REGULAR,
                 parent: parents.get(&id).cloned().unwrap_or_default(),

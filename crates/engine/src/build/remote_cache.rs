@@ -41,7 +41,12 @@ impl Engine {
         let engine = self
             .handle()
             .ok_or_else(|| Error::internal("the daemon is shutting down"))?;
-        let before: BTreeSet<Digest> = self.store.images().into_iter().map(|image| image.id).collect();
+        let before: BTreeSet<Digest> = self
+            .store
+            .images()
+            .into_iter()
+            .map(|image| image.id)
+            .collect();
         let (sink, mut lines) = mpsc::channel(DEPTH);
         let credentials = options.credentials_for(&reference);
         let pulling = self.image_pull_all(&reference, &credentials, sink);

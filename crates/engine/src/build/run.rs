@@ -120,7 +120,9 @@ impl EngineWorker {
             id: created.id.clone(),
             keep: false,
         };
-        let _secrets = engine.builds.keep_secrets(&created.id, &prepared.secrets, engine);
+        let _secrets = engine
+            .builds
+            .keep_secrets(&created.id, &prepared.secrets, engine);
         for warning in &created.warnings {
             output.text(format!(" ---> [Warning] {warning}\n"));
         }
@@ -134,7 +136,13 @@ impl EngineWorker {
             return Err(BuildError::exit(&command, code));
         }
         let image = self
-            .commit(&created.id, parent.as_deref(), &prepared, config, step.newest)
+            .commit(
+                &created.id,
+                parent.as_deref(),
+                &prepared,
+                config,
+                step.newest,
+            )
             .await?;
         drop(prepared);
         self.finish_container(worn, output).await?;

@@ -48,7 +48,8 @@ impl Engine {
             })
     }
 
-    fn tree_of(&self, image: &Digest) -> Result<Box<dyn Files>> {
+    /// The files of an image. Blocking.
+    pub(crate) fn tree_of(&self, image: &Digest) -> Result<Box<dyn Files>> {
         let held = self.store.hold_layers(image)?;
         if held.dirs.is_empty() {
             return Ok(Box::new(Nothing));

@@ -94,9 +94,10 @@ impl Engine {
             .ok_or_else(|| Error::internal("the daemon is shutting down"))?;
         let upload = blocking(move || match kind {
             UploadKind::Context => {
-                let context = Context::receive(body, &engine.config.data_root).map_err(|error| {
-                    Error::invalid(format!("Error processing tar file({error})"))
-                })?;
+                let context =
+                    Context::receive(body, &engine.config.data_root).map_err(|error| {
+                        Error::invalid(format!("Error processing tar file({error})"))
+                    })?;
                 Ok(Upload::Context(Arc::new(context)))
             }
             UploadKind::Secrets => secrets(body).map(Upload::Secrets),
@@ -112,13 +113,7 @@ impl Engine {
             .map(|(id, _)| id.clone())
             .collect();
         let forgotten: Vec<_> = old.iter().filter_map(|id| uploads.remove(id)).collect();
-        uploads.insert(
-            id.clone(),
-            Waiting {
-                upload,
-                since: now,
-            },
-        );
+        uploads.insert(id.clone(), Waiting { upload, since: now });
         drop(uploads);
         drop(forgotten);
         Ok(id)
@@ -133,7 +128,12 @@ impl Engine {
     }
 
     fn load_unnamed(self: &Arc<Self>, body: impl Read + Send) -> Result<Loaded> {
-        let before: BTreeSet<Digest> = self.store.images().into_iter().map(|image| image.id).collect();
+        let before: BTreeSet<Digest> = self
+            .store
+            .images()
+            .into_iter()
+            .map(|image| image.id)
+            .collect();
         let mut loaded = Vec::new();
         self.store
             .load(body, &LoadOptions::default(), &mut |event| {

@@ -50,6 +50,14 @@ pub(super) struct EngineWorker {
     pub(super) bases: Mutex<BTreeMap<String, String>>,
 }
 
+impl Drop for EngineWorker {
+    fn drop(&mut self) {
+        for token in self.options.extras.agents.values() {
+            self.engine.builds.agents.forget(token);
+        }
+    }
+}
+
 /// What a request brought along, looked up.
 #[derive(Default)]
 pub(super) struct Brought {

@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub mod check;
 pub mod collect;
+pub mod dressed;
 mod glob;
 mod history;
 mod import;

@@ -64,12 +64,16 @@ impl Settings {
             &gc.default_max_used_space,
         ];
         texts.extend(rules.flat_map(|rule| {
-            [&rule.keep_storage, &rule.max_used_space, &rule.reserved_space]
+            [
+                &rule.keep_storage,
+                &rule.max_used_space,
+                &rule.reserved_space,
+            ]
         }));
         let mut limit = self.build_cache_max_size;
         for text in texts.into_iter().filter(|text| !text.is_empty()) {
-            let bytes = ram_in_bytes(text)
-                .ok_or_else(|| format!("invalid size in builder.gc: {text}"))?;
+            let bytes =
+                ram_in_bytes(text).ok_or_else(|| format!("invalid size in builder.gc: {text}"))?;
             if gc.enabled != Some(false) && self.build_cache_max_size == 0 {
                 limit = limit.max(bytes);
             }
@@ -89,7 +93,11 @@ mod tests {
             ("{}", 5, Ok(Some(5))),
             (r#"{"gc": {"defaultKeepStorage": "2k"}}"#, 0, Ok(Some(2048))),
             (r#"{"gc": {"defaultKeepStorage": "2k"}}"#, 5, Ok(Some(5))),
-            (r#"{"gc": {"enabled": false, "defaultKeepStorage": "2k"}}"#, 0, Ok(None)),
+            (
+                r#"{"gc": {"enabled": false, "defaultKeepStorage": "2k"}}"#,
+                0,
+                Ok(None),
+            ),
             (
                 r#"{"gc": {"policy": [{"keepStorage": "1k"}, {"maxUsedSpace": "3k", "all": true}]}}"#,
                 0,

@@ -6,7 +6,7 @@ use wharf_api::container::LogConfig;
 use wharf_engine::config::{RuntimeConfig, SeccompPolicy, SeccompProfile};
 use wharf_engine::images::collect::CollectLimits;
 use wharf_engine::userns::subid::Remap;
-use wharf_engine::{EngineConfig, LiveConfig, StorageChoice as Choice};
+use wharf_engine::{BuilderConfig, EngineConfig, LiveConfig, StorageChoice as Choice};
 
 use super::DaemonError;
 use crate::config::Settings;

@@ -185,6 +185,41 @@ pub async fn import_cache(call: Call) -> Outcome {
     Ok(respond::empty(StatusCode::NO_CONTENT))
 }
 
+/// `POST /wharf/images/{name}/layout`: the image as an OCI layout in a tar, with what the body says goes along with it.
+pub async fn layout(mut call: Call) -> Outcome {
+    let dressing = call.json().await?;
+    let name = call.name().to_owned();
+    let engine = call.engine().clone();
+    let layout = blocking({
+        let engine = engine.clone();
+        move || engine.image_layout(&name, dressing)
+    })
+    .await?;
+    let (mut writer, chunks) = BodyWriter::new();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = engine.image_layout_write(&layout, &mut writer) {
+            tracing::warn!(%error, "a layout ended early");
+            writer.abort(std::io::Error::other(error));
+        }
+    });
+    Ok(respond::stream("application/x-tar", chunks))
+}
+
+/// `GET /wharf/images/{name}/sbom`: the packages in an image, as SPDX.
+pub async fn sbom(call: Call) -> Outcome {
+    let (engine, name) = (call.engine().clone(), call.name().to_owned());
+    let document = blocking(move || engine.image_sbom(&name)).await?;
+    Ok(respond::json(StatusCode::OK, &document))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, wharf_engine::Error> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
+    Ok(done?)
+}
+
 /// `POST /build/cancel`.
 pub async fn cancel(call: Call) -> Outcome {
     let id = call.query.get("id");

@@ -49,7 +49,27 @@ pub async fn push(call: Call) -> Outcome {
         credentials(&call),
     )?;
     let engine = call.engine().clone();
-    narrated(move |sink| async move { engine.image_push(request, sink).await }).await
+    let dressing = match call.query.get("wharf") {
+        "" => {
+            return narrated(move |sink| async move { engine.image_push(request, sink).await })
+                .await;
+        }
+        text => serde_json::from_str(text)
+            .map_err(|error| ApiError::invalid(format!("error reading wharf: {error}")))?,
+    };
+    narrated(move |sink| async move { engine.image_push_dressed(request, dressing, sink).await })
+        .await
+}
+
+/// `POST /wharf/build/caches/push?ref=…&image=…`: images of steps as the cache of builds elsewhere. An extension.
+pub async fn push_cache(call: Call) -> Outcome {
+    let request = PushRequest::parse(call.query.get("ref"), "", "", credentials(&call))?;
+    let images = call.query.all("image");
+    if images.is_empty() {
+        return Err(ApiError::invalid("no images to push as a cache"));
+    }
+    let engine = call.engine().clone();
+    narrated(move |sink| async move { engine.image_push_cache(request, images, sink).await }).await
 }
 
 /// `POST /auth`.

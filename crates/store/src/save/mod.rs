@@ -53,6 +53,7 @@ impl Store {
                 Content::Layer(dir, size) => {
                     written(tar::write_header(out, &name, *size, blob.mtime))?;
                     write_layer(dir, *size, hex, out)?;
+                    written(tar::write_padding(out, *size))?;
                 }
             }
         }
@@ -70,7 +71,7 @@ fn write_file(out: &mut dyn Write, name: &str, bytes: &[u8], mtime: i64) -> io::
 }
 
 /// Writes a layer's tar, made on one thread and checked on another.
-fn write_layer(
+pub(crate) fn write_layer(
     dir: &std::path::Path,
     size: u64,
     hex: &str,
@@ -103,7 +104,7 @@ fn write_layer(
             "layer sha256:{hex} was changed on disk; its tar now has {digest}"
         )));
     }
-    tar::write_padding(out, size).map_err(StoreError::Stream)
+    Ok(())
 }
 
 fn copy(input: &mut ChunkReader, out: &mut dyn Write) -> io::Result<u64> {

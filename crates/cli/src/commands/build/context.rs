@@ -40,7 +40,7 @@ pub(super) fn open(matches: &Matches) -> Result<Source, Failure> {
     from_directory(argument, file)
 }
 
-fn is_remote(argument: &str) -> bool {
+pub(super) fn is_remote(argument: &str) -> bool {
     [
         "http://",
         "https://",
@@ -99,10 +99,30 @@ fn from_directory(argument: &str, file: &str) -> Result<Source, Failure> {
             directory.display()
         )));
     }
-    let (dockerfile, extra) = dockerfile(&directory, file)?;
-    let patterns = ignore_file(&directory, &dockerfile)?;
+    let (dockerfile, extra, beside) = dockerfile(&directory, file)?;
+    let patterns = ignore_file(&directory, beside.as_deref())?;
+    let body = pipe(directory, patterns, dockerfile.clone(), extra)?;
+    Ok(Source {
+        body: Some(body),
+        dockerfile,
+        remote: String::new(),
+    })
+}
+
+/// A directory as a named context: without what its own `.dockerignore` leaves out.
+pub(super) fn tar_of(directory: &Path) -> Result<Box<dyn Read>, Failure> {
+    let patterns = ignore_file(directory, None)?;
+    pipe(directory.to_owned(), patterns, String::new(), None)
+}
+
+/// The directory's files as a tar that is made while it is read.
+fn pipe(
+    directory: PathBuf,
+    patterns: Patterns,
+    dockerfile: String,
+    extra: Option<Vec<u8>>,
+) -> Result<Box<dyn Read>, Failure> {
     let (reader, writer) = io::pipe()?;
-    let sent_as = dockerfile.clone();
     std::thread::Builder::new()
         .name("context".to_owned())
         .spawn(move || {
@@ -110,7 +130,7 @@ fn from_directory(argument: &str, file: &str) -> Result<Source, Failure> {
                 out: BufWriter::with_capacity(1 << 18, writer),
                 root: directory,
                 patterns,
-                dockerfile: sent_as,
+                dockerfile,
             };
             // The daemon stopped reading: it says why.
             if let Err(error) = walk.all(extra)
@@ -119,19 +139,17 @@ fn from_directory(argument: &str, file: &str) -> Result<Source, Failure> {
                 crate::print::error_line(&format!("error sending the build context: {error}"));
             }
         })?;
-    Ok(Source {
-        body: Some(Box::new(reader)),
-        dockerfile,
-        remote: String::new(),
-    })
+    Ok(Box::new(reader))
 }
 
-/// Path of the Dockerfile in the context, and its text if it does not lie there.
-fn dockerfile(directory: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), Failure> {
+/// Path of the Dockerfile in the context, its text if it does not lie there, and where it lies.
+type Found = (String, Option<Vec<u8>>, Option<PathBuf>);
+
+fn dockerfile(directory: &Path, file: &str) -> Result<Found, Failure> {
     if file == "-" {
         let mut text = Vec::new();
         io::stdin().read_to_end(&mut text)?;
-        return Ok((outside_name(), Some(text)));
+        return Ok((outside_name(), Some(text), None));
     }
     let path = if file.is_empty() {
         let usual = directory.join("Dockerfile");
@@ -153,12 +171,10 @@ fn dockerfile(directory: &Path, file: &str) -> Result<(String, Option<Vec<u8>>),
     };
     let resolved = path.canonicalize().map_err(failed)?;
     if let Ok(inside) = resolved.strip_prefix(directory) {
-        return Ok((inside.display().to_string(), None));
+        return Ok((inside.display().to_string(), None, Some(resolved)));
     }
-    Ok((
-        outside_name(),
-        Some(std::fs::read(&resolved).map_err(failed)?),
-    ))
+    let text = std::fs::read(&resolved).map_err(failed)?;
+    Ok((outside_name(), Some(text), Some(resolved)))
 }
 
 /// A name that no file has.
@@ -167,13 +183,15 @@ fn outside_name() -> String {
 }
 
 /// `<Dockerfile>.dockerignore` if it is there, `.dockerignore` otherwise.
-fn ignore_file(directory: &Path, dockerfile: &str) -> Result<Patterns, Failure> {
-    let own = directory.join(format!("{dockerfile}.dockerignore"));
-    let path = if own.is_file() {
-        own
-    } else {
-        directory.join(".dockerignore")
-    };
+fn ignore_file(directory: &Path, dockerfile: Option<&Path>) -> Result<Patterns, Failure> {
+    let own = dockerfile.map(|path| {
+        let mut own = path.as_os_str().to_owned();
+        own.push(".dockerignore");
+        PathBuf::from(own)
+    });
+    let path = own
+        .filter(|own| own.is_file())
+        .unwrap_or_else(|| directory.join(".dockerignore"));
     let text = match std::fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

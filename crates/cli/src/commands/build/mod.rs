@@ -1,12 +1,19 @@
 //! `build`, and what belongs to it.
 
+mod agents;
+mod annotation;
+mod attest;
+mod cache;
+mod cache_mounts;
 mod check;
 mod context;
+mod facts;
 mod output;
 mod progress;
 mod prune;
 mod request;
 mod secret;
+mod uploads;
 
 use std::io::{BufRead as _, BufReader, Read};
 
@@ -18,6 +25,11 @@ use crate::flags::parse::Matches;
 use crate::print;
 use crate::request::{address, resources};
 use crate::session::Session;
+use agents::Agents;
+use annotation::Annotations;
+use attest::{Invocation, Wanted};
+use facts::Facts;
+use output::{Built, Output};
 use progress::Shown;
 
 /// The commands.
@@ -30,10 +42,14 @@ pub const COMMANDS: &[Command] = &[
         flags: &[&[
             list("add-host", "Add a custom host-to-IP mapping (\"host:ip\")")
                 .check(address::check_extra_host),
-            list("allow", "Allow extra privileged entitlement (e.g., \"network.host\")"),
+            list("allow", "Allow extra privileged entitlement (e.g., \"network.host\", \"security.insecure\")"),
+            list("annotation", "Add annotation to the image"),
+            list("attest", "Attestation parameters (format: \"type=sbom\")"),
             list("build-arg", "Set build-time variables"),
             list("build-context", "Additional build contexts (e.g., name=docker-image://image)"),
-            list("cache-from", "Images to consider as cache sources").value("strings"),
+            text("builder", "There is one builder").hidden(),
+            list("cache-from", "External cache sources (e.g., \"user/app:cache\", \"type=local,src=path/to/dir\")"),
+            list("cache-to", "Cache export destinations (e.g., \"user/app:cache\", \"type=local,dest=path/to/dir\")"),
             text("call", "Set method for evaluating build (\"check\", \"outline\", \"targets\")")
                 .default("\"build\""),
             text("cgroup-parent", "Set the parent cgroup for the \"RUN\" instructions during build"),
@@ -62,13 +78,17 @@ pub const COMMANDS: &[Command] = &[
             text("network", "Set the networking mode for the RUN instructions during build")
                 .default("default"),
             switch("no-cache", "Do not use cache when building the image"),
+            list("no-cache-filter", "Do not cache specified stages"),
             list("output", "Output destination (format: \"type=local,dest=path\")").short('o'),
             text("platform", "Set platform if server is multi-platform capable"),
             text("progress", "Set type of progress output (\"auto\", \"quiet\", \"plain\", \"tty\", \"classic\")")
                 .default("auto"),
+            text("provenance", "Shorthand for \"--attest=type=provenance\""),
+            switch("push", "Shorthand for \"--output=type=registry\""),
             switch("pull", "Always attempt to pull a newer version of the image"),
             switch("quiet", "Suppress the build output and print image ID on success").short('q'),
             switch("rm", "Remove intermediate containers after a successful build").default("true"),
+            text("sbom", "Shorthand for \"--attest=type=sbom\""),
             list("secret", "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")"),
             list("security-opt", "Security options").value("strings"),
             text("shm-size", "Size of \"/dev/shm\"").value("bytes").check(resources::check_bytes),
@@ -82,6 +102,9 @@ pub const COMMANDS: &[Command] = &[
         run,
     },
     prune::COMMAND,
+    cache_mounts::LIST,
+    cache_mounts::EXPORT,
+    cache_mounts::IMPORT,
 ];
 
 /// `build`
@@ -97,9 +120,11 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     if !call.is_empty() && call != "build" {
         return check::run(matches, call);
     }
-    let outputs = output::parse(matches.list("output"))?;
+    let plan = Plan::read(matches)?;
     let mut source = context::open(matches)?;
-    let request = request::make(matches, &source)?;
+    let agents = Agents::offer(session, matches.list("ssh"))?;
+    let request = request::make(session, matches, &source, &plan.names, &agents)?;
+    let started = now();
     let mut response = session.client.send(match &mut source.body {
         Some(body) => request.stream(body, "application/x-tar"),
         None => request,
@@ -107,31 +132,103 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let mut shown = Shown::new(matches);
     let result = follow(&mut response.body, &mut shown);
     shown.finish(&result);
-    let image = result?;
+    let facts = result?;
     if let Some(path) = matches.text("iidfile") {
-        std::fs::write(path, &image)
-            .map_err(|error| Failure::new(format!("open {path}: {error}")))?;
+        write_file(path, &facts.image)?;
     }
-    if let Some(path) = matches.text("metadata-file") {
-        let document = serde_json::json!({
-            "containerimage.config.digest": image,
-            "containerimage.digest": image,
-        });
-        std::fs::write(path, format!("{document:#}"))
-            .map_err(|error| Failure::new(format!("open {path}: {error}")))?;
-    }
-    for output in &outputs {
-        output.write(session, &image, matches)?;
-    }
+    let arguments = request::arguments(session, matches.list("build-arg"));
+    // A result that is the same every time says the same time, too.
+    let epoch = arguments.get("SOURCE_DATE_EPOCH").cloned().flatten();
+    let epoch: Option<i64> = epoch.and_then(|text| text.parse().ok());
+    let invocation = Invocation {
+        matches,
+        arguments: &arguments,
+        remote: &source.remote,
+        started: epoch.unwrap_or(started),
+        finished: epoch.unwrap_or_else(now),
+    };
+    plan.write(session, &facts, &invocation)?;
     if matches.on("quiet") || matches.text_or_empty("progress") == "quiet" {
-        print::out_line(&image)?;
+        print::out_line(&facts.image)?;
     }
     Ok(())
 }
 
-/// Shows what comes until the end; gives the image's ID.
-fn follow(body: &mut impl Read, shown: &mut Shown) -> Result<String, Failure> {
-    let mut image = String::new();
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn write_file(path: &str, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::new(format!("open {path}: {error}")))
+}
+
+/// What is to become of the result.
+struct Plan {
+    names: Vec<String>,
+    outputs: Vec<Output>,
+    caches: cache::Targets,
+    annotations: Annotations,
+    wanted: Wanted,
+    metadata: Option<String>,
+}
+
+impl Plan {
+    /// What cannot be is refused before anything is built.
+    fn read(matches: &Matches) -> Result<Plan, Failure> {
+        let outputs = output::parse(matches)?;
+        let mut names = matches.list("tag").to_vec();
+        names.extend(outputs.iter().flat_map(|output| output.names.clone()));
+        Ok(Plan {
+            names,
+            outputs,
+            caches: cache::Targets::parse(matches.list("cache-to"))?,
+            annotations: Annotations::parse(matches.list("annotation"))?,
+            wanted: Wanted::parse(matches)?,
+            metadata: matches.text("metadata-file").map(str::to_owned),
+        })
+    }
+
+    fn write(
+        &self,
+        session: &Session,
+        facts: &Facts,
+        invocation: &Invocation<'_>,
+    ) -> Result<(), Failure> {
+        let built = Built {
+            session,
+            facts,
+            names: &self.names,
+            annotations: &self.annotations,
+            wanted: &self.wanted,
+            invocation,
+        };
+        let mut digest = facts.image.clone();
+        for output in &self.outputs {
+            if let Some(pushed) = output.write(&built)? {
+                digest = pushed;
+            }
+        }
+        self.caches.write(session, facts)?;
+        let Some(path) = &self.metadata else {
+            return Ok(());
+        };
+        let mut document = serde_json::json!({
+            "containerimage.config.digest": facts.image,
+            "containerimage.digest": digest,
+        });
+        if let Some(provenance) = &self.wanted.provenance {
+            document["buildx.build.provenance"] = provenance.statement(facts, invocation).1;
+        }
+        if !self.names.is_empty() {
+            document["image.name"] = serde_json::json!(self.names.join(","));
+        }
+        write_file(path, &format!("{document:#}"))
+    }
+}
+
+/// Shows what comes until the end; gives what the daemon tells of the result.
+fn follow(body: &mut impl Read, shown: &mut Shown) -> Result<Facts, Failure> {
+    let mut facts = Facts::default();
     for line in BufReader::new(body).lines() {
         let line = line?;
         if line.trim().is_empty() {
@@ -143,16 +240,22 @@ fn follow(body: &mut impl Read, shown: &mut Shown) -> Result<String, Failure> {
             let code = u8::try_from(detail.code).unwrap_or(1).max(1);
             return Err(Failure::with_code(code, detail.message.clone()));
         }
-        if let Some(id) = progress.aux.as_ref().and_then(|aux| aux["ID"].as_str()) {
-            image = id.to_owned();
+        if let Some(aux) = &progress.aux {
+            if let Some(id) = aux["ID"].as_str() {
+                id.clone_into(&mut facts.image);
+            }
+            if let Some(told) = aux.get("wharf.build") {
+                facts = serde_json::from_value(told.clone())
+                    .map_err(|error| Failure::new(format!("unexpected answer: {error}")))?;
+            }
             continue;
         }
-        if image.is_empty() && progress.stream.starts_with("sha256:") {
+        if facts.image.is_empty() && progress.stream.starts_with("sha256:") {
             // All that a quiet build says.
-            progress.stream.trim().clone_into(&mut image);
+            progress.stream.trim().clone_into(&mut facts.image);
             continue;
         }
         shown.line(&progress)?;
     }
-    Ok(image)
+    Ok(facts)
 }

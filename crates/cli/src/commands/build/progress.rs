@@ -161,7 +161,7 @@ impl Shown {
     }
 
     /// The last words.
-    pub(super) fn finish(&mut self, result: &Result<String, Failure>) {
+    pub(super) fn finish(&mut self, result: &Result<super::Facts, Failure>) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

@@ -5,25 +5,25 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use serde_json::json;
 
+use super::agents::Agents;
 use super::context::Source;
-use super::secret;
+use super::{cache, uploads};
 use crate::client::request::Request;
+use crate::credentials;
 use crate::failure::Failure;
 use crate::flags::parse::Matches;
 use crate::request::{address, keys_values, resources};
+use crate::session::Session;
 use crate::text::size::parse_binary;
 
-pub(super) fn make<'a>(matches: &Matches, source: &Source) -> Result<Request<'a>, Failure> {
-    for (flag, what) in [
-        ("ssh", "forwarding SSH agents"),
-        ("build-context", "named contexts"),
-    ] {
-        if matches.given(flag) {
-            return Err(Failure::new(format!(
-                "{what} in builds is not supported yet"
-            )));
-        }
-    }
+/// Everything that goes into the request; what has to be sent ahead is.
+pub(super) fn make<'a>(
+    session: &Session,
+    matches: &Matches,
+    source: &Source,
+    names: &[String],
+    agents: &Agents,
+) -> Result<Request<'a>, Failure> {
     let on = |name: &str| if matches.on(name) { "1" } else { "" };
     let bytes = |name: &str| -> Result<i64, Failure> {
         let text = matches.text_or_empty(name);
@@ -35,8 +35,8 @@ pub(super) fn make<'a>(matches: &Matches, source: &Source) -> Result<Request<'a>
     };
     let number = |name: &str| matches.int(name).unwrap_or_default();
     let mut request = Request::post("/build");
-    for tag in matches.list("tag") {
-        request = request.query("t", tag);
+    for name in names {
+        request = request.query("t", name);
     }
     for (name, value) in [
         ("q", if quiet(matches) { "1" } else { "" }),
@@ -72,7 +72,7 @@ pub(super) fn make<'a>(matches: &Matches, source: &Source) -> Result<Request<'a>
             address::extra_host(host).map_err(Failure::new)?,
         );
     }
-    let arguments = arguments(matches.list("build-arg"));
+    let arguments = arguments(session, matches.list("build-arg"));
     request = request.query_if(
         !arguments.is_empty(),
         "buildargs",
@@ -80,8 +80,12 @@ pub(super) fn make<'a>(matches: &Matches, source: &Source) -> Result<Request<'a>
     );
     let labels = keys_values::labels(&[], matches.list("label")).map_err(Failure::new)?;
     request = request.query_if(!labels.is_empty(), "labels", json!(labels).to_string());
-    let cache = matches.list("cache-from");
-    request = request.query_if(!cache.is_empty(), "cachefrom", json!(cache).to_string());
+    let cache = cache::From::read(session, matches.list("cache-from"))?;
+    request = request.query_if(
+        !cache.here.is_empty(),
+        "cachefrom",
+        json!(cache.here).to_string(),
+    );
     let ulimits: Vec<_> = matches
         .list("ulimit")
         .iter()
@@ -89,12 +93,31 @@ pub(super) fn make<'a>(matches: &Matches, source: &Source) -> Result<Request<'a>
         .collect::<Result<_, _>>()
         .map_err(Failure::new)?;
     request = request.query_if(!ulimits.is_empty(), "ulimits", json!(ulimits).to_string());
-    let secrets = secret::read(matches.list("secret"))?;
-    if !secrets.is_empty() {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(json!(secrets).to_string());
-        request = request.header("X-Wharf-Build-Secrets", encoded);
+    let credentials = credentials::all(session);
+    if !credentials.is_empty() {
+        let encoded =
+            base64::engine::general_purpose::URL_SAFE.encode(json!(credentials).to_string());
+        request = request.header("X-Registry-Config", encoded);
     }
-    Ok(request)
+    let mut contexts = BTreeMap::new();
+    for text in matches.list("build-context") {
+        let (name, value) = uploads::named_context(session, text)?;
+        contexts.insert(name, value);
+    }
+    let mut allow = matches.list("allow").to_vec();
+    if matches.text_or_empty("network") == "host" {
+        allow.push("network.host".to_owned());
+    }
+    let extras = json!({
+        "contexts": contexts,
+        "allow": allow,
+        "secrets": uploads::secrets(session, matches.list("secret"))?,
+        "agents": agents.tokens,
+        "cacheFrom": cache.others,
+        "noCacheFilter": matches.list("no-cache-filter").iter().flat_map(|text| text.split(',')).collect::<Vec<_>>(),
+        "facts": true,
+    });
+    Ok(request.query("wharf", extras.to_string()))
 }
 
 pub(super) fn quiet(matches: &Matches) -> bool {
@@ -102,12 +125,21 @@ pub(super) fn quiet(matches: &Matches) -> bool {
 }
 
 /// A name alone takes its value from the environment, and is nothing if it is not there.
-fn arguments(given: &[String]) -> BTreeMap<String, Option<String>> {
-    given
-        .iter()
-        .map(|entry| match entry.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (entry.clone(), std::env::var(entry).ok()),
-        })
-        .collect()
+/// Proxies of the client's configuration, and `SOURCE_DATE_EPOCH` of the environment, count unless they are given.
+pub(super) fn arguments(session: &Session, given: &[String]) -> BTreeMap<String, Option<String>> {
+    let endpoint = session.client.endpoint().to_string();
+    let proxies = session.config().proxy_env(&endpoint);
+    let mut all: BTreeMap<String, Option<String>> = proxies
+        .into_iter()
+        .map(|(name, value)| (name, Some(value)))
+        .collect();
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        all.insert("SOURCE_DATE_EPOCH".to_owned(), Some(epoch));
+    }
+    let given = given.iter().map(|entry| match entry.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (entry.clone(), std::env::var(entry).ok()),
+    });
+    all.extend(given);
+    all
 }

@@ -151,13 +151,61 @@ impl Engine {
 }
 
 /// One push under way.
-struct Push<'a> {
+pub(super) struct Push<'a> {
     engine: &'a Engine,
     repository: Repository,
     credentials: Credentials,
     lines: Lines,
     /// Layers that are there, for further tags.
     sent: tokio::sync::Mutex<HashMap<DiffId, Sent>>,
+}
+
+impl<'a> Push<'a> {
+    /// Nothing is sent yet.
+    pub(super) async fn begin(
+        engine: &'a Engine,
+        reference: &Reference,
+        credentials: Credentials,
+        sink: Sink,
+    ) -> Push<'a> {
+        let lines = Lines::new(sink);
+        lines.refers_to(reference).await;
+        Push {
+            repository: engine.registry.push(reference, &credentials).await,
+            engine,
+            credentials,
+            lines,
+            sent: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn engine(&self) -> &'a Engine {
+        self.engine
+    }
+
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    pub(super) async fn tell_pushed(&self, tag: &str, digest: &Digest, size: usize) {
+        self.lines.pushed(tag, digest, size).await;
+    }
+
+    /// Gets an image's layers and config there; gives type, digest and size of each layer, bottom first.
+    pub(super) async fn all_layers(&self, plan: &PushPlan) -> Result<Vec<(String, Digest, u64)>> {
+        let manifests = self.engine.manifests_of(&plan.image.id)?;
+        self.layers(plan, &manifests).await?;
+        self.config(plan).await?;
+        let sent = self.sent.lock().await;
+        plan.layers
+            .iter()
+            .map(|layer| {
+                let sent = sent.get(&layer.layer.diff);
+                let sent = sent.ok_or_else(|| Error::internal("a layer was not pushed"))?;
+                Ok((sent.docker_type(), sent.digest.clone(), sent.size))
+            })
+            .collect()
+    }
 }
 
 impl Push<'_> {
@@ -314,7 +362,7 @@ impl Engine {
 }
 
 /// Docker's words for a registry's refusal to take something: those of the registry.
-fn refusal(error: &RegistryError) -> Error {
+pub(super) fn refusal(error: &RegistryError) -> Error {
     match error {
         RegistryError::NoCredentials { .. } => {
             Error::new(Kind::Unauthorized, "no basic auth credentials")
