@@ -143,13 +143,22 @@ pub(super) async fn remote(engine: &Engine, remote: &str) -> Result<Remote> {
         .cloned()
         .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_owned();
+    // A server that does not know what it sends is not asked (moby `inspectResponse`).
+    let unknown = kind.is_empty() || kind == "application/octet-stream";
     let text = kind.starts_with("text/plain")
-        || (!kind.starts_with("application/") && std::str::from_utf8(&download.bytes).is_ok());
+        || ((unknown || !kind.starts_with("application/")) && !is_archive(&download.bytes));
     Ok(if text {
         Remote::Dockerfile(String::from_utf8_lossy(&download.bytes).into_owned())
     } else {
         Remote::Archive(download.bytes)
     })
+}
+
+/// Whether bytes are a tar, plain or compressed.
+fn is_archive(bytes: &[u8]) -> bool {
+    use wharf_archive::compression::{Compression, MAGIC_LEN};
+    let start = &bytes[..bytes.len().min(MAGIC_LEN)];
+    Compression::detect(start) != Compression::None || wharf_archive::tar::is_header(bytes)
 }
 
 /// Checks a repository out with `git`, as dockerd does: `url#ref:directory`.
@@ -182,19 +191,14 @@ pub(super) async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> 
     git(&checkout.root, &["init", "-q"]).await?;
     git(&checkout.root, &["remote", "add", "origin", &address]).await?;
     let shallow = ["fetch", "-q", "--depth", "1", "origin", "--", reference];
-    if git(&checkout.root, &shallow).await.is_err() {
-        // Old servers and commits: all of it.
-        git(&checkout.root, &["fetch", "-q", "--tags", "origin"]).await?;
-        let found = git(
-            &checkout.root,
-            &["checkout", "-q", "-f", &format!("origin/{reference}")],
-        )
-        .await;
-        if found.is_err() {
-            git(&checkout.root, &["checkout", "-q", "-f", reference]).await?;
-        }
-    } else {
+    // Servers that know files only cannot cut history off.
+    let whole = ["fetch", "-q", "origin", "--", reference];
+    if git(&checkout.root, &shallow).await.is_ok() || git(&checkout.root, &whole).await.is_ok() {
         git(&checkout.root, &["checkout", "-q", "-f", "FETCH_HEAD"]).await?;
+    } else {
+        // A commit that is no branch's or tag's: all of it.
+        git(&checkout.root, &["fetch", "-q", "--tags", "origin"]).await?;
+        git(&checkout.root, &["checkout", "-q", "-f", reference]).await?;
     }
     let submodules = [
         "submodule",

@@ -10,6 +10,7 @@ mod facts;
 mod fetch;
 mod mounts;
 mod named;
+mod outputs;
 mod prune;
 mod records;
 mod remote_cache;
@@ -39,6 +40,7 @@ use wharf_spec::reference::Reference;
 use crate::{Engine, Error, Result, blocking};
 pub use caches::CacheMount;
 pub use extras::{CacheSource, Extras};
+pub use outputs::OutputOption;
 pub use prune::{Pruned, Space};
 use uploads::Upload;
 pub use uploads::UploadKind;
@@ -77,6 +79,8 @@ pub struct BuildOptions {
     pub host: HostConfig,
     /// Who may pull what, by registry.
     pub credentials: HashMap<String, Credentials>,
+    /// Where the result goes besides the engine.
+    pub outputs: Vec<OutputOption>,
     /// What goes beyond Docker's API.
     pub extras: Extras,
     /// Name by which the build can be cancelled.
@@ -101,6 +105,7 @@ pub struct Build {
     quiet: bool,
     squash: bool,
     facts: bool,
+    push: bool,
     id: String,
 }
 
@@ -111,7 +116,10 @@ impl Engine {
         options: BuildOptions,
         body: impl Read + Send + 'static,
     ) -> Result<Build> {
-        let tags = tags(&options.tags)?;
+        let outputs = outputs::Outputs::parse(&options.outputs)?;
+        let mut names = options.tags.clone();
+        names.extend(outputs.names);
+        let tags = tags(&names)?;
         if options.squash && !self.config.experimental {
             return Err(Error::invalid(
                 "squash is only supported with experimental mode",
@@ -145,6 +153,7 @@ impl Engine {
             quiet: options.quiet,
             squash: options.squash,
             facts: options.extras.facts,
+            push: outputs.push,
             id: options.id.clone(),
             worker: EngineWorker::new(engine, options, brought),
         })
@@ -201,6 +210,10 @@ impl Engine {
         self.collect_build_cache(&outcome);
         if quiet {
             self.name_image(&id, &build.tags, &mut |_| {})?;
+            if build.push {
+                self.push_result(&build.tags, &worker.options, &mut |_| {})
+                    .await?;
+            }
             tell(Progress::stream(format!("{}\n", outcome.image)));
             return Ok(outcome.image);
         }
@@ -209,6 +222,10 @@ impl Engine {
             short(&outcome.image)
         )));
         self.name_image(&id, &build.tags, &mut tell)?;
+        if build.push {
+            self.push_result(&build.tags, &worker.options, &mut tell)
+                .await?;
+        }
         Ok(outcome.image)
     }
 

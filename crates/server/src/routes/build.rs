@@ -259,13 +259,6 @@ fn options(call: &Call) -> Result<BuildOptions, ApiError> {
             "builds over a BuildKit session are not supported by this engine yet",
         ));
     }
-    let outputs = query.get("outputs");
-    if !outputs.is_empty() && outputs != "null" && outputs != "[]" {
-        return Err(ApiError::new(
-            Kind::NotImplemented,
-            "build outputs other than an image are not supported by this engine yet",
-        ));
-    }
     if !query.all("securityopt").is_empty() {
         return Err(ApiError::invalid(
             "The daemon on this platform does not support setting security options on build",
@@ -290,6 +283,11 @@ fn options(call: &Call) -> Result<BuildOptions, ApiError> {
         squash: query.flag("squash"),
         host: host_config(call)?,
         credentials: credentials(call),
+        // Older clients do not know it.
+        outputs: match call.version.before(40) {
+            true => Vec::new(),
+            false => json_parameter(call, "outputs")?.unwrap_or_default(),
+        },
         extras: json_parameter(call, "wharf")?.unwrap_or_default(),
         id: query.get("buildid").to_owned(),
     })

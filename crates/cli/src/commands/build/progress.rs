@@ -83,7 +83,7 @@ impl Shown {
                 } else {
                     progress.stream.clone()
                 };
-                self.pending.push_str(&text);
+                self.pending.push_str(uncoloured(&text));
                 while let Some(end) = self.pending.find('\n') {
                     let line: String = self.pending.drain(..=end).collect();
                     self.whole_line(line.trim_end_matches('\n'));
@@ -184,6 +184,14 @@ impl Shown {
             _ => {}
         }
     }
+}
+
+/// The classic builder writes standard error in red, piece by piece.
+fn uncoloured(text: &str) -> &str {
+    let inner = text.strip_prefix("\u{1b}[91m");
+    inner
+        .and_then(|inner| inner.strip_suffix("\u{1b}[0m"))
+        .unwrap_or(text)
 }
 
 fn classic_text(progress: &Progress) -> String {
