@@ -6,6 +6,7 @@
 
 mod attach;
 mod attacks;
+mod authorization;
 mod bad_input;
 mod build;
 mod confinement;
@@ -35,6 +36,7 @@ mod metrics;
 mod network;
 mod networks;
 mod oci_runtime;
+mod packaging;
 mod ports;
 mod ps;
 mod registry;

@@ -17,6 +17,7 @@ pub mod images;
 pub mod lan;
 pub mod leftovers;
 pub mod netns;
+pub mod plugin;
 pub mod registry;
 pub mod terminal;
 pub mod web;

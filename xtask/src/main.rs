@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod dist;
 mod guest;
 mod images;
 mod lint;
@@ -18,6 +19,7 @@ usage: cargo xtask <verb>
   images         make the test images in target/images
   bench [ARGS]   time Wharf, against a reference daemon if asked (`cargo xtask bench --help`)
   guest          launch tests and an engine under Debian's stock kernel with cgroup v2 and AppArmor, in a virtual machine
+  dist [PROGRAM] a tarball and a Debian package of the release build (or of PROGRAM), in target/dist
   lint           formatting, clippy and documentation";
 
 fn main() -> Result<()> {
@@ -32,6 +34,10 @@ fn main() -> Result<()> {
         }
         Some("bench") => test::bench(&rest),
         Some("guest") => guest::guest(),
+        Some("dist") => match rest.first() {
+            Some(program) => dist::dist(program.as_ref()),
+            None => dist::dist(&test::build("release")?),
+        },
         Some("lint") => lint::lint(),
         _ => bail!("{USAGE}"),
     }

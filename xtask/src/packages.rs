@@ -35,6 +35,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("zfs-fuse", "zfs-fuse"),
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
+    ("openssl", "openssl"),
     ("podman", "podman"),
     ("runc", "runc"),
     ("crun", "crun"),

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::run::{cargo, images_dir, output, run, target_dir};
-use crate::{images, packages};
+use crate::{dist, images, packages};
 
 /// One profile for the program and the tests, so that each crate is compiled once.
 pub(crate) const TEST_PROFILE: &str = "ci";
@@ -18,6 +18,7 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
     let docker = packages::docker_cli()?;
     images::ensure(&images_dir())?;
     let program = build(TEST_PROFILE)?;
+    let package = dist::deb(&program, &target_dir().join("dist"))?;
     let mut test = cargo();
     test.args([
         "test",
@@ -28,6 +29,7 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
     ])
     .args(extra);
     test.env("WHARF_BIN", program)
+        .env("WHARF_DEB", package)
         .env("WHARF_IMAGES", images_dir())
         .env("WHARF_DOCKER_CLI", docker);
     run(&mut test)?;

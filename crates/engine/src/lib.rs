@@ -25,6 +25,7 @@ pub mod images;
 pub mod info;
 pub mod logs;
 pub mod networks;
+pub mod plugins;
 mod registry;
 mod sbom;
 pub mod state;

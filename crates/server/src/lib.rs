@@ -5,15 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authz;
 pub mod config;
 pub mod daemon;
 pub mod http;
 pub mod metrics;
 pub mod routes;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use authz::Authorizer;
 use wharf_engine::Engine;
 
 /// What all requests share.
@@ -26,6 +28,7 @@ pub struct Server {
     /// What is counted for `--metrics-addr`.
     pub metrics: metrics::Metrics,
     experimental: AtomicBool,
+    authorizer: RwLock<Arc<Authorizer>>,
 }
 
 impl Server {
@@ -37,7 +40,24 @@ impl Server {
             routes: routes::table(),
             metrics: metrics::Metrics::new(),
             experimental: AtomicBool::new(experimental),
+            authorizer: RwLock::default(),
         }
+    }
+
+    /// Who has a say on requests now.
+    #[must_use]
+    pub fn authorizer(&self) -> Arc<Authorizer> {
+        let current = self.authorizer.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Others have a say from now on.
+    pub fn set_authorizer(&self, next: Authorizer) {
+        let mut current = self
+            .authorizer
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(next);
     }
 
     /// Whether experimental features are announced.

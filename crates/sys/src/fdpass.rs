@@ -5,7 +5,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -92,6 +92,38 @@ pub fn receive(socket: impl AsFd) -> io::Result<Received> {
         ));
     }
     Ok(Received { bytes, fds })
+}
+
+/// All groups of the process that connected a unix socket, as they were then (`SO_PEERGROUPS`, Linux 4.13).
+pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    // More than `NGROUPS_MAX` (65536) there cannot be; most have a few.
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let size = std::mem::size_of_val(groups.as_slice());
+        let mut len = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
+        // SAFETY: `groups` is writable for `len` bytes, which the kernel does not exceed and sets to what it wrote or needs.
+        let rc = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        let count = len as usize / size_of::<libc::gid_t>();
+        let error = io::Error::last_os_error();
+        match rc {
+            0 => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            _ if error.raw_os_error() == Some(libc::ERANGE) && count > groups.len() => {
+                groups.resize(count, 0);
+            }
+            _ => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]

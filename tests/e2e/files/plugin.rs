@@ -1,41 +1,30 @@
 //! A volume driver of somebody else's, over Docker's plugin protocol.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use wharf_e2e::Engine;
 use wharf_e2e::images::BUSYBOX;
+use wharf_e2e::plugin::Plugin;
 
 /// The driver: one directory for all its volumes, and a note of what it was asked.
 struct Driver {
-    socket: PathBuf,
-    name: String,
+    plugin: Plugin,
     calls: Arc<Mutex<Vec<String>>>,
 }
 
 impl Driver {
     fn start(engine: &Engine) -> Driver {
-        let name = "wharf-test".to_owned();
-        let socket = engine.plugins().join(format!("{name}.sock"));
-        let listener = UnixListener::bind(&socket).expect("a socket");
         let data = engine.dir().join("driver");
         std::fs::create_dir(&data).expect("created");
         let calls = Arc::new(Mutex::new(Vec::new()));
         let noted = calls.clone();
-        std::thread::spawn(move || {
-            let mut volumes = vec!["foreign".to_owned()];
-            for stream in listener.incoming().flatten() {
-                serve(stream, &data, &mut volumes, &noted);
-            }
+        let mut volumes = vec!["foreign".to_owned()];
+        let plugin = Plugin::start(&engine.plugins(), "VolumeDriver", move |method, body| {
+            answer(method, body, &data, &mut volumes, &noted)
         });
-        Driver {
-            socket,
-            name,
-            calls,
-        }
+        Driver { plugin, calls }
     }
 
     fn calls(&self) -> Vec<String> {
@@ -43,45 +32,20 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket);
-    }
-}
-
-fn serve(
-    stream: UnixStream,
-    data: &std::path::Path,
+fn answer(
+    method: &str,
+    body: &Value,
+    data: &Path,
     volumes: &mut Vec<String>,
     calls: &Mutex<Vec<String>>,
-) {
-    let mut reader = BufReader::new(stream);
-    let (mut line, mut length) = (String::new(), 0);
-    reader.read_line(&mut line).expect("a request");
-    let method = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    loop {
-        line.clear();
-        reader.read_line(&mut line).expect("a header");
-        if line.trim().is_empty() {
-            break;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).expect("a body");
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+) -> Value {
     let name = body["Name"].as_str().unwrap_or_default().to_owned();
-    if method != "/Plugin.Activate" {
-        calls.lock().expect("not poisoned").push(format!(
-            "{} {name}",
-            method.trim_start_matches("/VolumeDriver.")
-        ));
-    }
+    calls.lock().expect("not poisoned").push(format!(
+        "{} {name}",
+        method.trim_start_matches("/VolumeDriver.")
+    ));
     let shown = |name: &str| json!({"Name": name, "Mountpoint": data, "Status": {"state": "fine"}});
-    let answer = match method.as_str() {
-        "/Plugin.Activate" => json!({"Implements": ["VolumeDriver"]}),
+    match method {
         "/VolumeDriver.Create" if body["Opts"]["fail"] == "yes" => json!({"Err": "told to fail"}),
         "/VolumeDriver.Create" => {
             volumes.push(name);
@@ -101,13 +65,7 @@ fn serve(
         }
         "/VolumeDriver.Capabilities" => json!({"Capabilities": {"Scope": "global"}}),
         _ => json!({"Err": ""}),
-    };
-    let text = answer.to_string();
-    let _ = write!(
-        reader.get_mut(),
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
-        text.len()
-    );
+    }
 }
 
 fn engine() -> Engine {
@@ -120,7 +78,7 @@ fn engine() -> Engine {
 fn a_driver_is_asked_for_everything_about_its_volumes() {
     let engine = engine();
     let driver = Driver::start(&engine);
-    let d = driver.name.as_str();
+    let d = driver.plugin.name();
     assert_eq!(
         engine.docker_ok(&["volume", "create", "-d", d, "-o", "k=v", "theirs"]),
         "theirs"
@@ -192,7 +150,7 @@ fn volumes_made_elsewhere_are_volumes() {
         return; // it waits half a minute for a driver that has gone
     }
     let driver = Driver::start(&engine);
-    let d = driver.name.as_str();
+    let d = driver.plugin.name();
     engine.docker_ok(&["volume", "create", "own"]);
     let listed = engine.docker_ok(&[
         "volume",

@@ -48,7 +48,7 @@ impl Volumes {
     fn find_elsewhere(&self, name: &str) -> Result<Option<Volume>> {
         for plugin in plugin::all() {
             if let Ok(Some(found)) = plugin.get(name) {
-                let volume = told(&plugin.name, &plugin.scope(), &found);
+                let volume = told(&plugin.name(), &plugin.scope(), &found);
                 return self.add(volume).map(|(volume, _)| Some(volume));
             }
         }
@@ -94,7 +94,9 @@ impl Volumes {
 
     /// Drivers there are, and those that volumes are remembered of.
     pub fn drivers(&self) -> BTreeSet<String> {
-        let there = plugin::all().into_iter().map(|plugin| plugin.name);
+        let there = plugin::all()
+            .into_iter()
+            .map(|plugin| plugin.name().to_owned());
         let remembered = self.all().into_iter().map(|volume| volume.driver);
         there
             .chain(remembered.filter(|driver| driver != DRIVER))
@@ -109,9 +111,9 @@ impl Volumes {
         let scope = plugin.scope();
         let shown = found.into_iter().filter_map(|found| {
             let volume = match self.get(&found.name) {
-                Some(known) if known.driver == plugin.name => known,
+                Some(known) if known.driver == plugin.name() => known,
                 Some(_) => return None,
-                None => told(&plugin.name, &scope, &found),
+                None => told(&plugin.name(), &scope, &found),
             };
             Some(from_driver(volume, found))
         });

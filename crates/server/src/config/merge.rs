@@ -16,7 +16,7 @@ pub struct Loaded {
 }
 
 /// What a reload looks at in the file; what is not there any more keeps its present value.
-const RELOADED: [&str; 16] = [
+const RELOADED: [&str; 17] = [
     "debug",
     "log-level",
     "labels",
@@ -33,14 +33,16 @@ const RELOADED: [&str; 16] = [
     "http-proxy",
     "https-proxy",
     "no-proxy",
+    "authorization-policy",
 ];
 
 /// These go back to their defaults when the file does not have them.
-const RESET: [&str; 4] = [
+const RESET: [&str; 5] = [
     "max-concurrent-downloads",
     "max-concurrent-uploads",
     "max-download-attempts",
     "features",
+    "authorization-plugins",
 ];
 
 /// Reads the file again and changes of the running configuration what dockerd's reload does (moby `daemon/reload.go`).

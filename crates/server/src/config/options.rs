@@ -82,8 +82,15 @@ pub const OPTIONS: &[Opt] = &[
         "authorization-plugin",
         "authorization-plugins",
         List,
-        No,
+        Yes,
         "Authorization plugins to load",
+    ),
+    opt(
+        "authorization-policy",
+        "authorization-policy",
+        Text,
+        Yes,
+        "File that says which client may do what",
     ),
     opt(
         "bip",

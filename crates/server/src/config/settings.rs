@@ -31,6 +31,10 @@ pub struct Settings {
     pub log_level: String,
     pub log_format: String,
     pub metrics_addr: String,
+    /// `authorization-plugins`.
+    pub authorization_plugins: Vec<String>,
+    /// `authorization-policy`; empty for none.
+    pub authorization_policy: String,
     pub image_gc_max_age: String,
     #[serde(deserialize_with = "size")]
     pub image_gc_max_size: i64,
@@ -149,6 +153,8 @@ impl Default for Settings {
             log_level: "info".into(),
             log_format: "text".into(),
             metrics_addr: String::new(),
+            authorization_plugins: Vec::new(),
+            authorization_policy: String::new(),
             image_gc_max_age: String::new(),
             image_gc_max_size: 0,
             build_cache_max_size: 0,

@@ -1,4 +1,4 @@
-//! Group names without NSS: a static binary reads `/etc/group` itself.
+//! Names of groups and users without NSS: a static binary reads `/etc/group` and `/etc/passwd` itself.
 
 use std::io;
 use std::path::Path;
@@ -8,20 +8,26 @@ pub fn gid_of(group: &str) -> io::Result<Option<u32>> {
     lookup(group, Path::new("/etc/group"))
 }
 
-fn lookup(group: &str, file: &Path) -> io::Result<Option<u32>> {
+/// The uid of a user given by name or number; `None` when there is no such user.
+pub fn uid_of(user: &str) -> io::Result<Option<u32>> {
+    lookup(user, Path::new("/etc/passwd"))
+}
+
+/// Both files have the number third.
+fn lookup(wanted: &str, file: &Path) -> io::Result<Option<u32>> {
     let text = match std::fs::read(file) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(e),
     };
     let named = text.lines().find_map(|line| {
-        // name:password:gid:members
+        // name:password:number:…
         let mut fields = line.split(':');
-        (fields.next() == Some(group))
+        (fields.next() == Some(wanted))
             .then(|| fields.nth(1)?.parse().ok())
             .flatten()
     });
-    Ok(named.or_else(|| group.parse().ok()))
+    Ok(named.or_else(|| wanted.parse().ok()))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use wharf_engine::Engine;
 
 use crate::Server;
+use crate::authz::{self, Authorizer};
 use crate::config::merge::{self, Loaded};
 use crate::config::{ConfigError, Flags, Settings};
 use crate::http::serve::serve;
@@ -65,6 +66,9 @@ pub enum DaemonError {
     /// The engine.
     #[error("failed to start daemon: {0}")]
     Engine(#[from] wharf_engine::Error),
+    /// `--authorization-plugin`, `--authorization-policy`.
+    #[error(transparent)]
+    Authorization(#[from] authz::AuthzError),
     /// `--metrics-addr`.
     #[error(
         "failed to listen for metrics on {address}: {source}; give --metrics-addr a free host:port"
@@ -109,6 +113,8 @@ fn start(name: &'static str, args: impl Iterator<Item = OsString>) -> Result<(),
     let flags = Flags::parse(name, args)?;
     let mut loaded = merge::load(&flags)?;
     if flags.validate {
+        // Plugins need not run yet.
+        Authorizer::load(&[], &loaded.settings.authorization_policy)?;
         eprintln!("configuration OK");
         return Ok(());
     }
@@ -119,6 +125,7 @@ fn start(name: &'static str, args: impl Iterator<Item = OsString>) -> Result<(),
     let settings = &loaded.settings;
     wharf_sys::heap::share_one_arena();
     let level = logging::start(settings);
+    let authorizer = authorizer(settings)?;
     let pidfile = Pidfile::take(&settings.pidfile).map_err(|source| DaemonError::Pidfile {
         path: settings.pidfile.clone().into(),
         source,
@@ -133,7 +140,7 @@ fn start(name: &'static str, args: impl Iterator<Item = OsString>) -> Result<(),
             what: "start runtime",
             source,
         })?;
-    let outcome = runtime.block_on(run(name, flags, loaded, level));
+    let outcome = runtime.block_on(run(name, flags, loaded, level, authorizer));
     // Blocking work that nobody waits for any more does not hold the process up.
     runtime.shutdown_background();
     drop(pidfile);
@@ -157,6 +164,7 @@ async fn run(
     flags: Flags,
     loaded: Loaded,
     level: LogLevel,
+    authorizer: Authorizer,
 ) -> Result<(), DaemonError> {
     let signals = Signals::new().map_err(|source| DaemonError::Io {
         what: "catch signals",
@@ -169,6 +177,7 @@ async fn run(
     info!(name, version = env!("CARGO_PKG_VERSION"), "starting up");
     let engine = Engine::open(engine_config::engine_config(settings)?).await?;
     let server = Arc::new(Server::new(engine, settings.experimental));
+    server.set_authorizer(authorizer);
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
     let mut files = Vec::new();
@@ -207,6 +216,14 @@ async fn run(
     }
     info!("daemon shutdown complete");
     Ok(())
+}
+
+/// Who has a say, as configured.
+fn authorizer(settings: &Settings) -> Result<Authorizer, authz::AuthzError> {
+    Authorizer::load(
+        &settings.authorization_plugins,
+        &settings.authorization_policy,
+    )
 }
 
 /// The listener of `--metrics-addr`, if there is to be one.

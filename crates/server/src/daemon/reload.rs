@@ -20,6 +20,10 @@ pub fn reload(flags: &Flags, running: &Loaded, level: &LogLevel, server: &Server
         Ok(next) => {
             level.set(&next.settings);
             let live = live_config(&next.settings);
+            match super::authorizer(&next.settings) {
+                Ok(authorizer) => server.set_authorizer(authorizer),
+                Err(error) => error!(%error, "authorization stays as it was"),
+            }
             let attributes = attributes(&live);
             server.engine.reload(live);
             server

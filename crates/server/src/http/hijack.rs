@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -22,7 +21,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::conn::{Conn, Handover};
 use super::error::ApiError;
 use super::request::Call;
@@ -150,7 +149,7 @@ fn proxy(mut conn: Conn, early: Bytes) -> io::Result<OwnedFd> {
 }
 
 /// 200, then the bodies as the two directions. The content type is the old one whatever the framing, as moby's.
-fn stream_bodies<F, Fut>(body: Incoming, take: F) -> Result<Response<Body>, ApiError>
+fn stream_bodies<F, Fut>(body: RequestBody, take: F) -> Result<Response<Body>, ApiError>
 where
     F: FnOnce(Client) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -201,7 +200,7 @@ async fn copy_output(
 
 /// Request body to the process. A request without a body does not close the process's input: its client cannot
 /// have meant to say anything by it.
-async fn copy_input(mut body: Incoming, mut to: tokio::net::unix::OwnedWriteHalf) {
+async fn copy_input(mut body: RequestBody, mut to: tokio::net::unix::OwnedWriteHalf) {
     use http_body::Body as _;
     if body.is_end_stream() {
         to.forget();

@@ -8,12 +8,12 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use wharf_api::filters::Filters;
 use wharf_api::gojson::{self, DecodeError};
 use wharf_api::version::ApiVersion;
 
+use super::body::RequestBody;
 use super::error::ApiError;
 use crate::Server;
 
@@ -34,7 +34,7 @@ pub struct Call {
     /// Method, headers and extensions (the pending upgrade).
     pub parts: Parts,
     /// What the client sends.
-    pub body: Incoming,
+    pub body: RequestBody,
 }
 
 impl Call {

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::conn::Conn;
+use crate::authz::peer::Peer;
 use crate::{Server, routes};
 
 /// How long requests may still run once the daemon was told to stop.
@@ -34,13 +35,13 @@ pub enum Listener {
     Tcp(TcpListener, Option<Tls>),
 }
 
-/// TLS on a listener.
+/// TLS on a listener: gives what the next handshake is to use, so that certificates can be renewed while it listens.
 #[derive(Clone)]
-pub struct Tls(pub TlsAcceptor);
+pub struct Tls(pub Arc<dyn Fn() -> TlsAcceptor + Send + Sync>);
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Holds the private key.
+        // Knows the private key.
         f.write_str("Tls")
     }
 }
@@ -90,7 +91,7 @@ async fn accept(listener: &Listener) -> io::Result<Accepted> {
             stream.set_nodelay(true)?;
             match tls {
                 None => Accepted::Ready(Conn::Tcp(stream)),
-                Some(Tls(acceptor)) => Accepted::Tls(Box::new(acceptor.accept(stream))),
+                Some(Tls(acceptor)) => Accepted::Tls(Box::new(acceptor().accept(stream))),
             }
         }
     })
@@ -106,9 +107,10 @@ async fn connection(accepted: Accepted, server: Arc<Server>, mut stop: watch::Re
             Err(_) => return debug!("TLS handshake took too long"),
         },
     };
+    let peer = Arc::new(Peer::of(&conn));
     let service = service_fn(move |request| {
-        let server = server.clone();
-        async move { Ok::<_, Infallible>(routes::dispatch(server, request).await) }
+        let (server, peer) = (server.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(routes::dispatch(server, &peer, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Spelled as Go spells them; some clients look at the bytes.

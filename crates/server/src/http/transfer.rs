@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::body::Chunk;
+use super::body::{Chunk, RequestBody};
 
 /// Chunks under way; hyper's are up to 400 KiB, ours [`WRITE_CHUNK`].
 const DEPTH: usize = 4;
@@ -39,7 +38,7 @@ pub struct BodyReader {
 impl BodyReader {
     /// Starts pulling `body`.
     #[must_use]
-    pub fn new(body: Incoming) -> BodyReader {
+    pub fn new(body: RequestBody) -> BodyReader {
         let (send, chunks) = mpsc::channel(DEPTH);
         tokio::spawn(pull(body, send));
         BodyReader {
@@ -59,7 +58,7 @@ enum Next {
     Broken(hyper::Error),
 }
 
-async fn next(body: &mut Incoming, patience: Option<Duration>) -> Next {
+async fn next(body: &mut RequestBody, patience: Option<Duration>) -> Next {
     let frame = match patience {
         None => body.frame().await,
         Some(patience) => match tokio::time::timeout(patience, body.frame()).await {
@@ -75,7 +74,7 @@ async fn next(body: &mut Incoming, patience: Option<Duration>) -> Next {
     }
 }
 
-async fn pull(mut body: Incoming, send: mpsc::Sender<Pieces>) {
+async fn pull(mut body: RequestBody, send: mpsc::Sender<Pieces>) {
     let (mut gathered, mut size) = (Vec::new(), 0);
     loop {
         let patience = (!gathered.is_empty()).then_some(LULL);
@@ -111,7 +110,7 @@ async fn pull(mut body: Incoming, send: mpsc::Sender<Pieces>) {
 }
 
 /// The request was refused: what a client has under way is read, so that it gets to read the answer.
-async fn swallow(mut body: Incoming) {
+async fn swallow(mut body: RequestBody) {
     const LIMIT: usize = 64 << 20;
     let mut taken = 0;
     while let Some(Ok(frame)) = body.frame().await {

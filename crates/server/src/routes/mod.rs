@@ -35,7 +35,8 @@ use wharf_api::error::Kind;
 use wharf_api::version::{self, ApiVersion};
 
 use crate::Server;
-use crate::http::body::Body;
+use crate::authz::peer::Peer;
+use crate::http::body::{Body, RequestBody};
 use crate::http::error::ApiError;
 use crate::http::request::{Call, Query};
 use crate::http::respond;
@@ -165,11 +166,15 @@ where
 }
 
 /// Answers one request.
-pub async fn dispatch(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+pub async fn dispatch(
+    server: Arc<Server>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let experimental = server.experimental();
-    let mut response = match handle(server, request).await {
+    let mut response = match handle(server, peer, request).await {
         Ok(response) => response,
         Err(refusal) => refused(&method, &path, refusal),
     };
@@ -178,12 +183,15 @@ pub async fn dispatch(server: Arc<Server>, request: Request<Incoming>) -> Respon
     response
 }
 
-async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
+async fn handle(server: Arc<Server>, peer: &Peer, request: Request<Incoming>) -> Outcome {
     let (parts, body) = request.into_parts();
+    let mut body = RequestBody::from(body);
     if parts.method == Method::OPTIONS {
         return Ok(respond::empty(StatusCode::OK));
     }
-    let path = percent_encoding::percent_decode_str(parts.uri.path()).decode_utf8_lossy();
+    let path = percent_encoding::percent_decode_str(parts.uri.path())
+        .decode_utf8_lossy()
+        .into_owned();
     let (asked, bare) = split_version(&path);
     let found = server.routes.iter().find_map(|route| {
         (route.method == parts.method)
@@ -208,6 +216,17 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
             return Err(refusal);
         }
     };
+    let judged = server
+        .authorizer()
+        .judge(peer, bare, &parts, &mut body)
+        .await;
+    let allowed = match judged {
+        Ok(allowed) => allowed,
+        Err(denied) => {
+            swallow(body).await;
+            return Err(denied);
+        }
+    };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let began = Instant::now();
     let outcome = (route.handler)(Call {
@@ -224,12 +243,18 @@ async fn handle(server: Arc<Server>, request: Request<Incoming>) -> Outcome {
             .metrics
             .observe(route.method.as_str(), route.pattern, began.elapsed());
     }
-    outcome
+    match allowed {
+        Some(allowed) => {
+            let answer = outcome.unwrap_or_else(ApiError::into_response);
+            allowed.judge_answer(bare, &answer).await.map(|()| answer)
+        }
+        None => outcome,
+    }
 }
 
 /// Reads a small body that nobody wants, as Go's server does: a client that is still sending it would report the broken
 /// connection instead of the answer.
-async fn swallow(mut body: Incoming) {
+async fn swallow(mut body: RequestBody) {
     const LIMIT: usize = 256 * 1024;
     let mut taken = 0;
     while let Some(Ok(frame)) = body.frame().await {

@@ -47,6 +47,10 @@ pub async fn version(call: Call) -> Outcome {
 /// `GET /info`.
 pub async fn info(call: Call) -> Outcome {
     let mut info = call.engine().info().await?;
+    let authorization = call.server.authorizer().plugin_names();
+    if !authorization.is_empty() {
+        info.plugins.authorization = Some(authorization);
+    }
     age(&mut info, call.version);
     Ok(respond::ok(&info))
 }

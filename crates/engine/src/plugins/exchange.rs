@@ -15,7 +15,7 @@ const STARTING: Duration = Duration::from_secs(10);
 
 /// Whether a driver that does not listen may be about to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Absent {
+pub enum Absent {
     /// It fails at once.
     Fails,
     /// It is tried again for some time.
