@@ -21,7 +21,8 @@ pub fn enter(
     wharf_sys::mountns::unshare().step("unshare the mount namespace")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).step("make mounts private")?;
-    let sources = mounts::prepare(steps, &[])?;
+    let namespaces = mounts::idmaps_of_host(steps)?;
+    let sources = mounts::prepare(steps, &namespaces)?;
     let place = rootfs::Place::OverRoot;
     let one_by_one = layers_one_by_one(root, host);
     let mounted = rootfs::mount(root, one_by_one, &place)?;

@@ -221,6 +221,65 @@ fn a_subpath_of_a_volume_never_leads_out() {
 }
 
 #[test]
+fn mount_points_that_are_swapped_lead_nowhere() {
+    let engine = Engine::start();
+    let outside = Outside::make(&engine);
+    let script = format!(
+        "cd /s; mkdir d; ln -s {} l; touch ready; while :; do mv d w; mv -T l d; mv d l; mv w d; done 2>/dev/null",
+        outside.path()
+    );
+    engine.run_detached(
+        &["--name", "swap", "-v", "shared:/s"],
+        &["sh", "-c", &script],
+    );
+    engine.docker_ok(&[
+        "exec",
+        "swap",
+        "sh",
+        "-c",
+        "until [ -e /s/ready ]; do :; done",
+    ]);
+    // The mount point is below what is swapped: it is made, or the start fails, but nothing outside is touched.
+    for _ in 0..20 {
+        let _ = engine.docker(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            "shared:/s",
+            "-v",
+            "inner:/s/d/point",
+            "--tmpfs",
+            "/s/d/memory",
+            BUSYBOX,
+            "sh",
+            "-c",
+            "echo x >/s/d/point/f; echo x >/s/d/memory/f",
+        ]);
+        outside.assert_untouched("mount points");
+    }
+}
+
+#[test]
+fn archives_unpacked_while_directories_move_stay_inside() {
+    let engine = Engine::start();
+    let outside = Outside::make(&engine);
+    swapper(&engine, "mover", outside.path());
+    let mut tar = TarFile::new();
+    for n in 0..200 {
+        tar = tar
+            .file(&format!("d/f{n}"), b"x")
+            .symlink(&format!("d/l{n}"), "/etc/passwd");
+    }
+    let tar = tar.finish();
+    for _ in 0..10 {
+        put(&engine, "mover", "/", &tar);
+        outside.assert_untouched("an archive of many entries");
+    }
+}
+
+#[test]
 fn devices_and_pipes_are_not_opened_by_copies() {
     let engine = Engine::start();
     engine.run_detached(&["--name", "odd"], &["sh", "-c", "mkdir /o; mkfifo /o/pipe; mknod /o/null c 1 3; mknod /o/mem c 1 1; touch /ready; sleep 600"]);

@@ -53,6 +53,19 @@ fn images_can_be_mounted_whole_or_in_part() {
         run("", "ls /m/new 2>&1 || true"),
         "ls: /m/new: No such file or directory"
     );
+    let message = |sub: &str| {
+        let args = [
+            "run",
+            "--rm",
+            "--mount",
+            &mount(&format!(",image-subpath={sub}")),
+            BUSYBOX,
+            "true",
+        ];
+        engine.docker(&args).stderr
+    };
+    assert!(message("data/none").contains("cannot access path"));
+    assert!(message("data/out").contains("path concatenation escapes the base directory"));
     for bad in ["none", "data/out", "../x"] {
         let output = engine.docker(&[
             "run",

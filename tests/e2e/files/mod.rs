@@ -6,6 +6,8 @@
 mod attacks;
 mod extensions;
 mod faults;
+mod idmap;
 mod plugin;
+mod quota;
 mod table;
 mod transfer;

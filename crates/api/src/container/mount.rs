@@ -21,6 +21,9 @@ pub struct Mount {
     pub read_only: bool,
     #[serde(skip_serializing_if = "is_zero")]
     pub consistency: String,
+    /// How owners of files are mapped (not in Docker).
+    #[serde(rename = "IdMap", skip_serializing_if = "is_zero")]
+    pub idmap: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bind_options: Option<BindOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -41,7 +41,8 @@ pub fn parse(value: &str) -> Result<Mount, String> {
 }
 
 fn split_field(field: &str) -> Result<(String, Option<&str>), String> {
-    const SWITCHES: [&str; 5] = [
+    const SWITCHES: [&str; 6] = [
+        "idmap",
         "readonly",
         "ro",
         "volume-nocopy",
@@ -82,6 +83,7 @@ fn apply(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Resu
         "target" | "dst" | "destination" => mount.target = text.to_owned(),
         "readonly" | "ro" => mount.read_only = boolean(key, value)?,
         "consistency" => mount.consistency = text.to_lowercase(),
+        "idmap" => mount.idmap = value.unwrap_or("container").to_owned(),
         "bind-nonrecursive" => {
             return Err(
                 "bind-nonrecursive is deprecated, use bind-recursive=disabled instead".into(),
@@ -323,6 +325,14 @@ mod tests {
             (
                 "type=volume,dst=/b,volume-nocopy,volume-label=x=y,volume-driver=d,\"volume-opt=o=a,b\"",
                 r#"{"Type":"volume","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"x":"y"},"DriverConfig":{"Name":"d","Options":{"o":"a,b"}}}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,idmap",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","IdMap":"container"}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,idmap=uids=0-1000-1;gids=0-1000-1",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","IdMap":"uids=0-1000-1;gids=0-1000-1"}"#,
             ),
             (
                 "type=bind,src=/a,dst=/b,bind-propagation=rshared,bind-recursive=disabled",

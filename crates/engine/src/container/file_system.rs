@@ -14,12 +14,15 @@ use rustix::fs::{Mode, OFlags};
 use tokio::sync::OwnedMutexGuard;
 use wharf_archive::root::{Descriptors, Root};
 use wharf_runtime::launch::LaunchError;
-use wharf_runtime::plan::{AttrChange, MountSource, MountStep, Propagation, PropagationKind};
+use wharf_runtime::plan::{
+    AttrChange, Mappings, MountIdmap, MountSource, MountStep, Propagation, PropagationKind,
+};
 use wharf_runtime::view;
 use wharf_spec::rootfs::RootfsMount;
 use wharf_store::Store;
 
 use super::files::Files;
+use super::idmap::Idmap;
 use super::record::{MountRecord, Record};
 use super::{Container, Live};
 use crate::{Engine, Error, Result};
@@ -98,7 +101,9 @@ impl Engine {
         let shown = mounts
             .iter()
             .filter(|mount| matches!(mount.kind.as_str(), "bind" | "volume"));
-        let mut steps: Vec<MountStep> = shown.map(step).collect();
+        let ids = self.user_namespace_of(record).mappings;
+        let steps: Result<Vec<MountStep>> = shown.map(|mount| step(mount, &ids)).collect();
+        let mut steps = steps?;
         for (target, path) in own {
             let taken = mounts.iter().any(|mount| mount.destination == target);
             if !taken && path.exists() {
@@ -118,13 +123,21 @@ fn enter_stopped(
     view::enter(rootfs, steps, host)
 }
 
-fn step(mount: &MountRecord) -> MountStep {
+fn step(mount: &MountRecord, ids: &Mappings) -> Result<MountStep> {
     let source = PathBuf::from(&mount.source);
     let subpath = (!mount.subpath.is_empty()).then(|| mount.subpath.clone());
-    MountStep {
+    let idmap = match mount.idmap.as_str() {
+        "" => None,
+        asked => Some(MountIdmap {
+            mappings: Idmap::parse(asked)?.mappings(ids)?,
+            recursive: false,
+        }),
+    };
+    Ok(MountStep {
         subpath,
+        idmap,
         ..bind(&mount.destination, source, !mount.rw, !mount.non_recursive)
-    }
+    })
 }
 
 fn bind(target: &str, path: PathBuf, read_only: bool, recursive: bool) -> MountStep {

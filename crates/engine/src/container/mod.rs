@@ -18,6 +18,7 @@ pub mod dns;
 pub mod exit;
 pub mod file_system;
 pub mod files;
+pub mod idmap;
 pub mod image_config;
 pub mod limits;
 pub mod links;
@@ -61,6 +62,7 @@ pub mod prune;
 pub mod rename;
 pub mod resize;
 pub mod stats;
+pub mod subpath;
 pub mod top;
 pub mod update;
 

@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 
 use wharf_api::container::{HostConfig, Mount};
 
+use super::idmap::{self, Idmap};
 use super::record::MountRecord;
 use super::validate::clean;
 use crate::{Error, Result};
@@ -126,6 +127,10 @@ pub fn parse_bind(raw: &str, volume_driver: &str) -> Result<MountRecord> {
         no_copy: mode.split(',').any(|word| word == "nocopy"),
         ..MountRecord::default()
     };
+    if let Some(idmap) = mode.split(',').find_map(idmap_of) {
+        Idmap::parse(idmap)?;
+        idmap_text(idmap).clone_into(&mut mount.idmap);
+    }
     if is_path {
         mount.kind = "bind".into();
         mount.source = clean(source);
@@ -153,6 +158,10 @@ pub fn parse_spec(spec: &Mount) -> Result<MountRecord> {
         rw: !spec.read_only,
         ..MountRecord::default()
     };
+    if !spec.idmap.is_empty() {
+        Idmap::parse(&spec.idmap)?;
+        mount.idmap.clone_from(&spec.idmap);
+    }
     match spec.kind.as_str() {
         "bind" => {
             let options = spec.bind_options.clone().unwrap_or_default();
@@ -200,6 +209,9 @@ fn check_spec(spec: &Mount) -> Result<(), String> {
         .find(|(owner, given, _)| *given && kind != *owner)
     {
         return Err(format!("field {field} must not be specified"));
+    }
+    if !spec.idmap.is_empty() && !matches!(kind, "bind" | "volume") {
+        return Err("field IdMap must not be specified".into());
     }
     check_target(&spec.target)?;
     match kind {
@@ -291,6 +303,20 @@ fn is_local(path: &str) -> bool {
     true
 }
 
+/// What `idmap` and `idmap=…` ask for.
+fn idmap_of(word: &str) -> Option<&str> {
+    let rest = word.strip_prefix(idmap::WORD)?;
+    if rest.is_empty() {
+        return Some(rest);
+    }
+    rest.strip_prefix('=')
+}
+
+/// Never empty, which would mean none.
+fn idmap_text(text: &str) -> &str {
+    if text.is_empty() { "container" } else { text }
+}
+
 fn is_read_only(mode: &str) -> bool {
     mode.split(',').any(|word| word == "ro")
 }
@@ -306,7 +332,7 @@ fn is_mode(mode: &str) -> bool {
     if mode.is_empty() {
         return true;
     }
-    let mut topics = [false; 5];
+    let mut topics = [false; 6];
     mode.split(',').all(|word| {
         let topic = match word {
             "rw" | "ro" => 0,
@@ -314,6 +340,7 @@ fn is_mode(mode: &str) -> bool {
             word if PROPAGATIONS.contains(&word) => 2,
             "copy" | "nocopy" => 3,
             "consistent" | "cached" | "delegated" => 4,
+            word if idmap_of(word).is_some() => 5,
             _ => return false,
         };
         !std::mem::replace(&mut topics[topic], true)

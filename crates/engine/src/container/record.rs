@@ -89,6 +89,9 @@ pub struct MountRecord {
     pub anonymous: bool,
     /// Directory inside the volume.
     pub subpath: String,
+    /// How owners of files are mapped; empty: not (extension).
+    #[serde(default)]
+    pub idmap: String,
     /// Options of a tmpfs.
     pub tmpfs: Option<TmpfsOptions>,
     /// An image's read-write layer in the store, which goes with the container.

@@ -15,10 +15,11 @@ use super::files::{self, Files};
 use super::links::Linked;
 use super::network::{self, Attached, Mode};
 use super::record::{MountRecord, Record, State};
+use super::root_view::RootView;
 use super::spec::{self, Inputs, Joined};
 use super::start_error::StartError;
 use super::status::{Change, Status};
-use super::{Container, Live, log_plan};
+use super::{Container, Live, log_plan, subpath};
 use crate::userns::UserNamespace;
 use crate::{Engine, Error, Result};
 
@@ -262,6 +263,11 @@ impl Engine {
                 "user namespaces with another runtime are not supported yet",
             ));
         }
+        if foreign.is_some() && record.mounts.iter().any(|mount| !mount.idmap.is_empty()) {
+            return Err(Error::not_implemented(
+                "mounts with their ids mapped are not supported yet with another runtime",
+            ));
+        }
         let plan = plan(&spec, extra, &self.host).map_err(plan_error)?;
         Ok(ContainerPlan { foreign, ..plan })
     }
@@ -365,6 +371,10 @@ impl Engine {
                 "bind" => ready_bind(mount)?,
                 "volume" => {
                     let path = self.volumes.access(&mount.name, &record.id)?;
+                    if !mount.subpath.is_empty() {
+                        let whole = open_path(&path)?;
+                        subpath::check(&whole, &path, &mount.subpath)?;
+                    }
                     mount.source = path.display().to_string();
                 }
                 "image" => mount.overlay = Some(self.image_mount(mount)?),
@@ -380,7 +390,14 @@ impl Engine {
                 "mounts of images need Linux 6.8 or later",
             ));
         }
-        Ok(self.store.rootfs(&mount.image_layer)?)
+        let rootfs = self.store.rootfs(&mount.image_layer)?;
+        if let (false, RootfsMount::Overlay { upper, .. }) = (mount.subpath.is_empty(), &rootfs) {
+            let failed = |error| Error::caused("mount the image", error);
+            let view = RootView::read_only(&rootfs).map_err(failed)?;
+            let root = view.open("/").map_err(failed)?;
+            subpath::check(&root, &upper.with_file_name("merged"), &mount.subpath)?;
+        }
+        Ok(rootfs)
     }
 
     /// Gives back what [`Engine::ready_mounts`] made accessible.
@@ -524,6 +541,16 @@ fn startable(status: Status) -> Result<()> {
 }
 
 /// A bind's source must exist; `-v` makes a directory of what is missing.
+fn open_path(path: &std::path::Path) -> Result<std::os::fd::OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        Error::caused(
+            &format!("open {}", path.display()),
+            std::io::Error::from(errno),
+        )
+    })
+}
+
 fn ready_bind(mount: &MountRecord) -> Result<()> {
     let source = std::path::Path::new(&mount.source);
     if source.exists() {

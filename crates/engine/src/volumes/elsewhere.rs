@@ -143,6 +143,7 @@ fn told(driver: &str, scope: &str, found: &PluginVolume) -> Volume {
         options: BTreeMap::new(),
         driver: driver.to_owned(),
         scope: scope.to_owned(),
+        renamed_from: String::new(),
     }
 }
 

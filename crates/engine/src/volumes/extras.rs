@@ -87,9 +87,14 @@ impl Engine {
         let mut labels = source.labels.clone().unwrap_or_default();
         labels.remove(super::ANONYMOUS);
         labels.extend(more);
+        let size = source.options.get_key_value("size");
         let wanted = NewVolume {
             name: new.to_owned(),
             labels: (!labels.is_empty()).then_some(labels),
+            options: size
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .into_iter()
+                .collect(),
             ..NewVolume::default()
         };
         let (volumes, store) = (self.volumes.clone(), self.store.clone());
@@ -186,7 +191,7 @@ impl VolumeArchive {
 }
 
 impl Volumes {
-    /// Row and directory together: a kill in between leaves the directory under its old name, with a row again at the next start.
+    /// The new row says what is under way, so that the next start finishes what a kill has cut off.
     fn rename(&self, old: &str, new: &str) -> Result<()> {
         check_name(new)?;
         let mut known = self.known.lock();
@@ -200,12 +205,43 @@ impl Volumes {
             )));
         }
         new.clone_into(&mut volume.name);
-        let (from, to) = (self.root.join(old), self.root.join(new));
-        std::fs::rename(&from, &to).map_err(|error| Error::caused("rename volume", error))?;
+        old.clone_into(&mut volume.renamed_from);
         self.database.save_document(Table::Volumes, new, &volume)?;
-        self.database.delete_document(Table::Volumes, old)?;
+        let moved = std::fs::rename(self.root.join(old), self.root.join(new));
+        if let Err(error) = moved {
+            self.database.delete_document(Table::Volumes, new)?;
+            return Err(Error::caused("rename volume", error));
+        }
+        let volume = self.renamed(volume)?;
         known.remove(old);
         known.insert(new.to_owned(), volume);
+        Ok(())
+    }
+
+    /// The directory has its new name: nothing is left of the old one.
+    fn renamed(&self, mut volume: Volume) -> Result<Volume> {
+        let old = std::mem::take(&mut volume.renamed_from);
+        self.database.delete_document(Table::Volumes, &old)?;
+        self.database
+            .save_document(Table::Volumes, &volume.name, &volume)?;
+        Ok(volume)
+    }
+
+    pub(super) fn finish_renames(&self) -> Result<()> {
+        for volume in self.all() {
+            if volume.renamed_from.is_empty() {
+                continue;
+            }
+            let (old, new) = (volume.renamed_from.clone(), volume.name.clone());
+            let (from, to) = (self.root.join(&old), self.root.join(&new));
+            if !to.exists() {
+                std::fs::rename(from, to).map_err(|error| Error::caused("rename volume", error))?;
+            }
+            let volume = self.renamed(volume)?;
+            let mut known = self.known.lock();
+            known.remove(&old);
+            known.insert(new, volume);
+        }
         Ok(())
     }
 }
@@ -238,4 +274,42 @@ fn unpack(data: &Path, mut archive: impl BufRead + Send) -> Result<()> {
         |_| {},
     )
     .map_err(|error| Error::invalid(format!("import volume: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Database;
+
+    #[test]
+    fn a_rename_that_was_cut_off_is_finished() {
+        for moved in [false, true] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let database = Database::open(&dir.path().join("db")).expect("a database");
+            let database = std::sync::Arc::new(database);
+            let root = dir.path().join("volumes");
+            let volumes = Volumes::open(root.clone(), database.clone()).expect("open");
+            let wanted = NewVolume {
+                name: "old".into(),
+                ..NewVolume::default()
+            };
+            let (mut volume, _) = volumes.create(wanted).expect("created");
+            std::fs::write(volumes.data("old").join("f"), "data").expect("written");
+            // As a kill leaves it before and after the directory has moved.
+            volume.name = "new".into();
+            volume.renamed_from = "old".into();
+            database
+                .save_document(Table::Volumes, "new", &volume)
+                .expect("saved");
+            if moved {
+                std::fs::rename(root.join("old"), root.join("new")).expect("renamed");
+            }
+            drop(volumes);
+            let again = Volumes::open(root, database).expect("open");
+            let names: Vec<String> = again.all().into_iter().map(|v| v.name).collect();
+            assert_eq!(names, ["new"], "moved: {moved}");
+            let kept = std::fs::read_to_string(again.data("new").join("f")).expect("kept");
+            assert_eq!(kept, "data");
+        }
+    }
 }

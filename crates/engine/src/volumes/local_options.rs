@@ -12,6 +12,8 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount,
 };
 
+use wharf_api::units::ram_in_bytes;
+
 use crate::{Error, Result};
 
 /// What depends on what.
@@ -21,14 +23,15 @@ const NEEDS: [(&str, &[&str]); 3] = [
     ("o", &["device", "type"]),
 ];
 
-/// Refuses what the driver does not know or cannot do.
-pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
+/// Refuses what the driver does not know or cannot do. `quotas`: the file system of the volumes can limit directories.
+pub fn check(options: &BTreeMap<String, String>, quotas: bool) -> Result<()> {
     let known = ["type", "o", "device", "size"];
     if let Some(unknown) = options.keys().find(|key| !known.contains(&key.as_str())) {
         return Err(Error::invalid(format!("invalid option: {unknown:?}")));
     }
     check_device(options)?;
-    if options.get("size").is_some_and(|size| size != "0") {
+    let size = size(options)?;
+    if size.is_some() && !quotas {
         return Err(Error::invalid("quota size requested but no quota support"));
     }
     for (option, needed) in NEEDS {
@@ -40,6 +43,21 @@ pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes that the volume may grow to (go-units `RAMInBytes`); 0 is no limit.
+pub fn size(options: &BTreeMap<String, String>) -> Result<Option<u64>> {
+    let Some(text) = options.get("size") else {
+        return Ok(None);
+    };
+    let bytes = ram_in_bytes(text).and_then(|bytes| u64::try_from(bytes).ok());
+    let bytes = bytes.ok_or_else(|| Error::invalid(format!("invalid size: '{text}'")))?;
+    if bytes > 0 && options.contains_key("device") {
+        return Err(Error::invalid(
+            "size limits the volume's own directory, and cannot be given together with device",
+        ));
+    }
+    Ok((bytes > 0).then_some(bytes))
 }
 
 /// A port in the address of a Windows share would be taken for a part of its name.
@@ -297,16 +315,18 @@ mod tests {
                 "quota size requested but no quota support",
             ),
         ] {
-            let error = check(&options(pairs)).expect_err("refused");
+            let error = check(&options(pairs), false).expect_err("refused");
             assert_eq!(error.to_string(), message);
         }
-        assert!(
-            check(&options(&[
-                ("type", "none"),
-                ("device", "/x"),
-                ("o", "bind")
-            ]))
-            .is_ok()
+        let bind = [("type", "none"), ("device", "/x"), ("o", "bind")];
+        assert!(check(&options(&bind), false).is_ok());
+        let sized = [&bind[..], &[("size", "1g")]].concat();
+        assert!(check(&options(&sized), true).is_err());
+        assert!(check(&options(&[("size", "big")]), true).is_err());
+        assert!(check(&options(&[("size", "0")]), false).is_ok());
+        assert_eq!(
+            size(&options(&[("size", "1g")])).expect("fits"),
+            Some(1 << 30)
         );
     }
 
@@ -372,7 +392,7 @@ mod tests {
         let unknown = [&nfs[..], &[("o", "addr=nowhere")]].concat();
         let plan = MountPlan::of(&options(&unknown)).expect("a mount");
         assert!(plan.resolved(lookup).is_err());
-        let port = check(&options(&cifs("//storage:445/share"))).expect_err("refused");
+        let port = check(&options(&cifs("//storage:445/share")), false).expect_err("refused");
         assert!(port.to_string().starts_with("port not allowed"), "{port}");
     }
 

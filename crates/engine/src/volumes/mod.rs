@@ -19,6 +19,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use wharf_store::quota::ProjectQuotas;
+
 use crate::container::names;
 use crate::state::{Database, Table};
 use crate::{Error, Result, clock, ids};
@@ -46,6 +48,9 @@ pub struct Volume {
     /// Drivers say whether their volumes are the same everywhere.
     #[serde(default = "local")]
     pub scope: String,
+    /// Its name until just now: the directory may still have it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub renamed_from: String,
 }
 
 fn local() -> String {
@@ -73,6 +78,8 @@ pub struct Volumes {
     known: Mutex<BTreeMap<String, Volume>>,
     /// Who has asked for a volume's data to be accessible, where that takes more than a directory.
     mounted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Of the file system that the volumes are on, where it can limit directories.
+    quotas: Option<ProjectQuotas>,
 }
 
 impl Volumes {
@@ -85,15 +92,22 @@ impl Volumes {
             .into_iter()
             .map(|volume| (volume.name.clone(), volume))
             .collect();
-        for volume in known.values().filter(|volume| volume.driver == DRIVER) {
-            make_directory(&root.join(&volume.name))?;
-        }
+        let quotas = ProjectQuotas::open(&root).unwrap_or_else(|error| {
+            tracing::warn!(%error, "whether volumes can be limited is not known");
+            None
+        });
         let volumes = Volumes {
+            quotas,
             root,
             database,
             known: Mutex::new(known),
             mounted: Mutex::default(),
         };
+        volumes.finish_renames()?;
+        let known = volumes.all();
+        for volume in known.iter().filter(|volume| volume.driver == DRIVER) {
+            volumes.make_place(volume)?;
+        }
         volumes.adopt()?;
         Ok(volumes)
     }
@@ -115,6 +129,7 @@ impl Volumes {
                 options: BTreeMap::new(),
                 driver: local(),
                 scope: local(),
+                renamed_from: String::new(),
             };
             self.database
                 .save_document(Table::Volumes, &name, &volume)?;
@@ -163,6 +178,7 @@ impl Volumes {
             options: new.options,
             driver,
             scope: local(),
+            renamed_from: String::new(),
         };
         if anonymous {
             let labels = volume.labels.get_or_insert_default();
@@ -170,7 +186,7 @@ impl Volumes {
         }
         if volume.driver == DRIVER {
             check_name(&name)?;
-            local_options::check(&volume.options).map_err(context)?;
+            local_options::check(&volume.options, self.quotas.is_some()).map_err(context)?;
         } else {
             let plugin = plugin::find(&volume.driver).map_err(context)?;
             // Somebody else may have made it.
@@ -216,13 +232,25 @@ impl Volumes {
         self.database
             .save_document(Table::Volumes, &name, &volume)?;
         if volume.driver == DRIVER
-            && let Err(error) = make_directory(&self.root.join(&name))
+            && let Err(error) = self.make_place(&volume)
         {
             self.database.delete_document(Table::Volumes, &name)?;
             return Err(error);
         }
         known.insert(name, volume.clone());
         Ok((volume, true))
+    }
+
+    /// A volume's directory, limited if that was asked for.
+    fn make_place(&self, volume: &Volume) -> Result<()> {
+        make_directory(&self.root.join(&volume.name))?;
+        let size = local_options::size(&volume.options)?;
+        if let (Some(bytes), Some(quotas)) = (size, &self.quotas) {
+            quotas
+                .limit(&self.data(&volume.name), bytes)
+                .map_err(|error| Error::caused("limit the volume's size", error))?;
+        }
+        Ok(())
     }
 
     /// Removes a volume and its data. The caller has made sure that nobody uses it. `discard` takes a directory away at once.
@@ -247,6 +275,11 @@ impl Volumes {
         }
         if mounting::needs_mount(&volume) {
             local_options::take_down(&self.data(name))?;
+        }
+        if let Some(quotas) = &self.quotas
+            && let Err(error) = quotas.release(&self.data(name))
+        {
+            tracing::warn!(volume = name, %error, "the limit of a removed volume stays");
         }
         let mut known = self.known.lock();
         self.database.delete_document(Table::Volumes, name)?;

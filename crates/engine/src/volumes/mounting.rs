@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{DRIVER, Volume, Volumes, local_options, no_such, plugin};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Whether a `local` volume is more than a directory.
 pub fn needs_mount(volume: &Volume) -> bool {
@@ -18,6 +18,11 @@ impl Volumes {
             None => self.find(name)?.ok_or_else(|| no_such(name))?,
         };
         if volume.driver == DRIVER && !needs_mount(&volume) {
+            if self.quotas.is_none() && local_options::size(&volume.options)?.is_some() {
+                return Err(Error::internal(
+                    "size quota requested for volume but no quota support",
+                ));
+            }
             return Ok(self.data(name));
         }
         self.mount(&volume, user).map_err(|error| {

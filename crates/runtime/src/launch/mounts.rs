@@ -19,8 +19,8 @@ use super::root::{Root, file_type};
 use super::rootfs::clone_flags;
 use super::{LaunchError, Step, copy_up, errno_text, proc_guard, userns};
 use crate::plan::{
-    AttrChange, CgroupV1Entry, DeviceNode, MountSource, MountStep, Propagation, PropagationKind,
-    attr,
+    AttrChange, CgroupV1Entry, DeviceNode, Mappings, MountIdmap, MountSource, MountStep,
+    Propagation, PropagationKind, attr,
 };
 
 /// What a bind shows, found before the root is attached over the host's `/`: afterwards, a path that climbs to `/`
@@ -135,6 +135,22 @@ pub(super) fn make_idmaps(steps: &[MountStep]) -> Result<Vec<Option<OwnedFd>>, L
             .as_ref()
             .map(|idmap| userns::make(&idmap.mappings))
             .transpose()
+    };
+    steps.iter().map(make).collect()
+}
+
+/// The same for a thread of a process with many.
+pub(crate) fn idmaps_of_host(steps: &[MountStep]) -> Result<Vec<Option<OwnedFd>>, LaunchError> {
+    let make = |step: &MountStep| {
+        let Some(MountIdmap { mappings, .. }) = &step.idmap else {
+            return Ok(None);
+        };
+        let (uids, gids) = (
+            Mappings::text(&mappings.uids),
+            Mappings::text(&mappings.gids),
+        );
+        let made = wharf_sys::userns::make(&uids, &gids).step("make a user namespace")?;
+        Ok(Some(made.user))
     };
     steps.iter().map(make).collect()
 }

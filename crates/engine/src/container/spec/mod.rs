@@ -23,6 +23,7 @@ use wharf_spec::runtime::{
 };
 
 use super::files::Files;
+use super::idmap::Idmap;
 use super::record::{MountRecord, Record};
 use crate::userns::UserNamespace;
 use crate::{EngineConfig, Error, Result};
@@ -120,17 +121,18 @@ pub fn extra(
         seccomp: security::seccomp(host, inputs.engine),
         oci: OciExtra {
             rootfs_mappings: inputs.userns.mappings.clone(),
-            mount_mappings: mount_mappings(inputs, spec),
+            mount_mappings: mount_mappings(inputs, spec)?,
             ..OciExtra::default()
         },
     })
 }
 
-/// With ids of its own a container owns its volumes and its files in `/etc`, not what is bound from the host.
-fn mount_mappings(inputs: &Inputs<'_>, spec: &Spec) -> Vec<Mappings> {
+/// With ids of its own a container owns its volumes and its files in `/etc`, not what is bound from the host, unless that is asked for.
+fn mount_mappings(inputs: &Inputs<'_>, spec: &Spec) -> Result<Vec<Mappings>> {
     let own = &inputs.userns.mappings;
-    if own.uids.is_empty() {
-        return Vec::new();
+    let asked = |mount: &&MountRecord| !mount.idmap.is_empty();
+    if own.uids.is_empty() && !inputs.mounts.iter().any(|mount| asked(&mount)) {
+        return Ok(Vec::new());
     }
     let files = [
         &inputs.files.hosts,
@@ -147,10 +149,13 @@ fn mount_mappings(inputs: &Inputs<'_>, spec: &Spec) -> Vec<Mappings> {
     let mounts = spec.mounts().iter().flatten();
     mounts
         .map(|mount| {
-            if is_own(mount) {
-                own.clone()
-            } else {
-                Mappings::default()
+            let mut asking = inputs.mounts.iter().filter(asked);
+            let record =
+                asking.find(|record| Path::new(&record.destination) == mount.destination());
+            match record {
+                Some(record) => Idmap::parse(&record.idmap)?.mappings(own),
+                None if is_own(mount) => Ok(own.clone()),
+                None => Ok(Mappings::default()),
             }
         })
         .collect()
