@@ -33,6 +33,12 @@ pub struct ImageInspect {
     /// Only for API below 1.44.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<i64>,
+    /// Container it was committed from. Only for API below 1.45.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Settings of that container, as the image has them. Only for API below 1.45.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_config: Option<serde_json::Value>,
     pub graph_driver: DriverData,
     #[serde(rename = "RootFS")]
     pub root_fs: RootFs,

@@ -174,7 +174,9 @@ impl Engine {
             image_id,
             path,
             args,
-            networks: network::wanted(&host_config, networking),
+            networks: network::wanted(&host_config, networking, |name| {
+                network::own_name(&self.network, name)
+            }),
             config,
             links: self.new_links(&host_config)?,
             mounts: Vec::new(),

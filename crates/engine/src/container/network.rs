@@ -41,10 +41,12 @@ impl Mode {
     }
 }
 
-/// The networks of a new container by name: those of the request, and the one the mode names.
+/// The networks of a new container by name: those of the request, and the one the mode names. `own_name` tells a network's name,
+/// because clients also name one by its id or the beginning of it (moby `updateContainerNetworkSettings`).
 pub fn wanted(
     host: &HostConfig,
     request: Option<NetworkingConfig>,
+    own_name: impl Fn(&str) -> String,
 ) -> BTreeMap<String, EndpointSettings> {
     if matches!(Mode::of(host), Mode::Container(_)) {
         return BTreeMap::new();
@@ -55,16 +57,22 @@ pub fn wanted(
     let mut networks: BTreeMap<String, EndpointSettings> = given
         .into_iter()
         .map(|(name, settings)| {
-            let name = if name == "default" {
-                "bridge".to_owned()
-            } else {
-                name
+            let name = match name.as_str() {
+                "default" => "bridge".to_owned(),
+                name => own_name(name),
             };
             (name, settings.unwrap_or_default())
         })
         .collect();
-    networks.entry(host.network_mode.clone()).or_default();
+    networks.entry(own_name(&host.network_mode)).or_default();
     networks
+}
+
+/// The name of a network that may be named by its id or the beginning of it; as it is while there is no such network.
+pub fn own_name(manager: &NetworkManager, reference: &str) -> String {
+    manager
+        .network(reference)
+        .map_or_else(|_| reference.to_owned(), |network| network.name)
 }
 
 /// What a start brings into being.
@@ -108,7 +116,7 @@ pub fn attach(
             })
         }
         Mode::Networks => {
-            let requests = requests(record)?;
+            let requests = requests(manager, record)?;
             let sandbox = match given {
                 Some(netns) => manager.attach_in(netns, &requests),
                 None => manager.attach(&record.id, &requests),
@@ -127,8 +135,12 @@ pub fn attach(
 }
 
 /// One request per network, the mode's own first: it has the first interface.
-fn requests(record: &Record) -> Result<Vec<EndpointRequest>> {
-    let primary = &record.host_config.network_mode;
+fn requests(manager: &NetworkManager, record: &Record) -> Result<Vec<EndpointRequest>> {
+    let mode = &record.host_config.network_mode;
+    let primary = &match record.networks.contains_key(mode) {
+        true => mode.clone(),
+        false => own_name(manager, mode),
+    };
     let mut names: Vec<&String> = record
         .networks
         .keys()
@@ -446,15 +458,28 @@ mod tests {
             network_mode: "bridge".into(),
             ..HostConfig::default()
         };
-        assert!(wanted(&host, None).contains_key("bridge"));
+        assert!(wanted(&host, None, str::to_owned).contains_key("bridge"));
         let request = NetworkingConfig {
             endpoints_config: Some([("default".to_owned(), None)].into()),
         };
-        assert_eq!(wanted(&host, Some(request)).len(), 1);
+        assert_eq!(wanted(&host, Some(request), str::to_owned).len(), 1);
         let shared = HostConfig {
             network_mode: "container:x".into(),
             ..HostConfig::default()
         };
-        assert!(wanted(&shared, None).is_empty());
+        assert!(wanted(&shared, None, str::to_owned).is_empty());
+        let by_id = HostConfig {
+            network_mode: "0123".into(),
+            ..HostConfig::default()
+        };
+        let own_name = |name: &str| match name {
+            "0123" | "01234567" => "shop".to_owned(),
+            name => name.to_owned(),
+        };
+        let request = NetworkingConfig {
+            endpoints_config: Some([("01234567".to_owned(), None)].into()),
+        };
+        let networks = wanted(&by_id, Some(request), own_name);
+        assert!(networks.keys().eq(["shop"]));
     }
 }

@@ -51,6 +51,8 @@ impl Engine {
             os_version: config.os_version.clone(),
             size: signed(self.store.image_size(&image)),
             virtual_size: None,
+            container: Some(config.container.clone()),
+            container_config: config.container_config.clone(),
             graph_driver: DriverData {
                 data: (!data.is_empty()).then_some(data),
                 name: driver,

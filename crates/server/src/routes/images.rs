@@ -58,14 +58,17 @@ fn aged_inspect(mut image: ImageInspect, version: ApiVersion) -> Response<Body> 
             image.created = wharf_api::time::ZERO.to_owned();
         }
     }
+    let container = image.container.take().unwrap_or_default();
+    let settings = image.container_config.take();
     let mut value = serde_json::to_value(&image).unwrap_or_default();
     if let Some(object) = value.as_object_mut() {
         if version.before(50) {
             add_container_fields(object);
         }
         if version.before(45) {
-            object.insert("Container".into(), json!(""));
-            object.insert("ContainerConfig".into(), Value::Null);
+            object.insert("Container".into(), json!(container));
+            let settings = settings.unwrap_or_else(|| no_container(&image));
+            object.insert("ContainerConfig".into(), settings);
         }
     }
     respond::bytes(
@@ -73,6 +76,18 @@ fn aged_inspect(mut image: ImageInspect, version: ApiVersion) -> Response<Body> 
         respond::JSON,
         gojson::to_line(&value).into(),
     )
+}
+
+/// What an image that was made from no container has as `ContainerConfig`: an object, because `docker-compose` 1 reads in it. It
+/// looks there for the volumes that the image declares, so these are told.
+fn no_container(image: &ImageInspect) -> Value {
+    json!({
+        "Hostname": "", "Domainname": "", "User": "",
+        "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
+        "Tty": false, "OpenStdin": false, "StdinOnce": false,
+        "Env": null, "Cmd": null, "Image": "", "Volumes": image.config.volumes,
+        "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": null,
+    })
 }
 
 /// Up to 1.49 an image's `Config` had a container's fields, always empty.
@@ -165,6 +180,27 @@ mod tests {
             inspect_text(43).contains(r#""VirtualSize":0"#)
                 && !inspect_text(44).contains("VirtualSize")
         );
+    }
+
+    #[test]
+    fn the_container_an_image_was_made_from_is_told_before_1_45() {
+        let text = |minor, settings: Option<Value>| {
+            let mut image = ImageInspect::default();
+            image.config.volumes =
+                Some([("/data".to_owned(), wharf_api::container::Empty {})].into());
+            image.container_config = settings;
+            match aged_inspect(image, v(1, minor)).into_body() {
+                Body::Full(bytes) => {
+                    serde_json::from_slice::<Value>(&bytes).expect("JSON")["ContainerConfig"]
+                        .clone()
+                }
+                _ => Value::Null,
+            }
+        };
+        let recorded = json!({"Cmd": ["x"]});
+        assert_eq!(text(44, Some(recorded.clone())), recorded);
+        assert_eq!(text(38, None)["Volumes"], json!({"/data": {}}));
+        assert_eq!(text(45, Some(recorded)), Value::Null);
     }
 
     #[test]
