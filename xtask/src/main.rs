@@ -8,6 +8,7 @@ mod images;
 mod lint;
 mod packages;
 mod run;
+mod suite;
 mod test;
 
 use anyhow::{Result, bail};

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::run::{cargo, images_dir, output, run, target_dir};
-use crate::{dist, images, packages};
+use crate::{dist, images, packages, suite};
 
 /// One profile for the program and the tests, so that each crate is compiled once.
 pub(crate) const TEST_PROFILE: &str = "ci";
@@ -19,20 +19,22 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
     images::ensure(&images_dir())?;
     let program = build(TEST_PROFILE)?;
     let package = dist::deb(&program, &target_dir().join("dist"))?;
-    let mut test = cargo();
-    test.args([
-        "test",
-        "--workspace",
-        "--no-fail-fast",
-        "--profile",
-        TEST_PROFILE,
-    ])
-    .args(extra);
-    test.env("WHARF_BIN", program)
-        .env("WHARF_DEB", package)
-        .env("WHARF_IMAGES", images_dir())
-        .env("WHARF_DOCKER_CLI", docker);
-    run(&mut test)?;
+    suite::run(
+        |behind| {
+            let mut test = cargo();
+            test.args(["test", "--workspace", "--no-fail-fast"])
+                .args(["--profile", TEST_PROFILE])
+                .args(extra)
+                .args(if behind.is_empty() { None } else { Some("--") })
+                .args(behind);
+            test.env("WHARF_BIN", &program)
+                .env("WHARF_DEB", &package)
+                .env("WHARF_IMAGES", images_dir())
+                .env("WHARF_DOCKER_CLI", &docker);
+            test
+        },
+        std::io::stdout(),
+    )?;
     // A filter asks for part of the tests; the guest's are those of the whole.
     match extra.is_empty() && cfg!(target_arch = "x86_64") {
         true => crate::guest::guest(),
