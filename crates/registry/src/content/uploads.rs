@@ -22,6 +22,9 @@ pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 /// What is hashed and written at once, while the next so many bytes come.
 const BATCH: usize = 512 << 10;
 
+/// After so many bytes the disk begins to write what came, so that little is left to wait for at the end.
+const SYNC_EVERY: u64 = 32 << 20;
+
 /// How many running hashes are remembered.
 const REMEMBERED: usize = 10_000;
 
@@ -390,6 +393,9 @@ async fn write_through(
             Ok(batch) => state = (batch.file, batch.hasher),
             Err(error) => return (written, None, Err(error.into())),
         }
+        if (written + length) / SYNC_EVERY > written / SYNC_EVERY {
+            sync_ahead(&state.0);
+        }
         written += length;
         frames = next;
         end = end_now;
@@ -402,6 +408,13 @@ async fn write_through(
                 end.map_err(|error| StorageError::CutOff(error).into()),
             );
         }
+    }
+}
+
+/// Lets the disk begin. How that ends does not matter: what counts is the sync at the end.
+fn sync_ahead(file: &File) {
+    if let Ok(file) = file.try_clone() {
+        tokio::task::spawn_blocking(move || file.sync_data());
     }
 }
 

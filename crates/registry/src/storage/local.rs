@@ -20,6 +20,9 @@ use super::{Blob, BlobSource, Entry, Stat, StorageError, keys};
 /// Files on their way to their names.
 const TMP: &str = "tmp";
 
+/// Directories that have been empty for so long are removed.
+const EMPTY_FOR: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// A directory that holds a store.
 #[derive(Debug, Clone)]
 pub struct Local(Arc<Inner>);
@@ -209,8 +212,12 @@ impl Local {
             return Ok(());
         }
         let parent = path.parent().unwrap_or(&self.0.root);
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
+        let synced = File::open(parent).and_then(|dir| dir.sync_all());
+        if synced.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            // Empty by now, and removed.
+            return Ok(());
+        }
+        synced
             .map_err(|source| StorageError::io("syncing", &parent.display().to_string(), source))
     }
 
@@ -387,13 +394,15 @@ fn time(seconds: i64, nanos: impl TryInto<u32>) -> SystemTime {
 
 /// Does something to a name, after making its directory if that was missing.
 fn with_parent(target: &Path, mut act: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    // Garbage collection removes empty directories, perhaps right now: once more is enough in practice, thrice is sure.
-    for _ in 0..3 {
+    // Garbage collection removes empty directories, perhaps right now, also between the steps of making one.
+    for _ in 0..10 {
         match act() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(target.parent().unwrap_or(target))?;
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
+        }
+        match std::fs::create_dir_all(target.parent().unwrap_or(target)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
     act()
@@ -443,7 +452,9 @@ fn remove_empty(dir: &Path, depth: usize) {
             remove_empty(&found.path(), depth + 1);
         }
     }
-    if depth > 0 {
+    let modified = std::fs::metadata(dir).and_then(|meta| meta.modified());
+    let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > EMPTY_FOR));
+    if depth > 0 && old {
         // Fails for one that is not empty.
         let _ = std::fs::remove_dir(dir);
     }
