@@ -101,6 +101,14 @@ impl Db {
         Ok(Db(connection))
     }
 
+    /// Opens what another process writes, to look at it.
+    pub(crate) fn open_to_read(path: &Path) -> rusqlite::Result<Db> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        Ok(Db(connection))
+    }
+
     /// Runs `work` in one transaction: all of it or nothing.
     pub(crate) fn transaction<T>(
         &mut self,

@@ -48,6 +48,7 @@ mod store;
 mod trash;
 pub mod tree;
 mod unpack;
+pub mod view;
 
 pub use blobs::{KnownBlob, KnownManifest};
 pub use commit::Layered;

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod engine_images;
 mod role;
 
 use std::ffi::OsString;
@@ -31,7 +32,9 @@ fn main() -> ExitCode {
         Role::OciRuntime => wharf_oci::main(&program.to_string_lossy(), args),
         // A link is not needed to try it: the word becomes its name.
         Role::OciRuntimeWord => wharf_oci::main("wharf-runtime", args.split_off(1)),
-        Role::Registry => wharf_registry::command::main(args.into_iter().skip(1), None),
+        Role::Registry => {
+            wharf_registry::command::main(args.into_iter().skip(1), Some(engine_images::open))
+        }
         Role::Spawner => wharf_runtime::spawner::main(),
         Role::Init => wharf_runtime::launch::init_main(&args),
         Role::Netd => wharf_network::netd::main(),

@@ -213,12 +213,14 @@ impl Local {
         }
         let parent = path.parent().unwrap_or(&self.0.root);
         let synced = File::open(parent).and_then(|dir| dir.sync_all());
-        if synced.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        if synced
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
             // Empty by now, and removed.
             return Ok(());
         }
-        synced
-            .map_err(|source| StorageError::io("syncing", &parent.display().to_string(), source))
+        synced.map_err(|source| StorageError::io("syncing", &parent.display().to_string(), source))
     }
 
     /// See [`super::Storage::delete`].

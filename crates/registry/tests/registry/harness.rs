@@ -171,7 +171,9 @@ impl Registry {
             "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar",
                 "digest": self.blob(repo, layer.as_bytes()).await, "size": layer.len()}]})
         .to_string();
-        let response = self.put_manifest(repo, tag, MANIFEST, bytes.as_bytes()).await;
+        let response = self
+            .put_manifest(repo, tag, MANIFEST, bytes.as_bytes())
+            .await;
         assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
         Digest::of(bytes.as_bytes())
     }
