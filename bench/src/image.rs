@@ -14,16 +14,34 @@ const LAYERS: usize = 4;
 const LAYER_BYTES: u64 = 144_000_000;
 const LARGEST_FILE: u64 = 40_000_000;
 
-/// The archive, made once and kept.
-pub(crate) fn ensure_big() -> Result<PathBuf> {
+/// Where what takes long to make is kept.
+pub(crate) fn directory() -> Result<PathBuf> {
     let dir = std::env::var_os("WHARF_BENCH_DIR")
         .map_or_else(|| std::env::temp_dir().join("wharf-bench"), PathBuf::from);
     fs::create_dir_all(&dir)?;
-    let path = dir.join("big.tar");
+    Ok(dir)
+}
+
+/// The archive, made once and kept.
+pub(crate) fn ensure_big() -> Result<PathBuf> {
+    ensure("big.tar", || Ok(build()?.docker_archive()))
+}
+
+/// A plain tar of files with about so many bytes, made once and kept.
+pub(crate) fn ensure_tar(name: &str, bytes: u64) -> Result<PathBuf> {
+    ensure(name, || {
+        let mut files = Vec::new();
+        list_files(Path::new("/usr"), &mut files)?;
+        layer(&mut files.into_iter(), bytes)
+    })
+}
+
+fn ensure(name: &str, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<PathBuf> {
+    let dir = directory()?;
+    let path = dir.join(name);
     if !path.exists() {
-        let part = dir.join("big.tar.part");
-        fs::write(&part, build()?.docker_archive())
-            .with_context(|| format!("write {}", part.display()))?;
+        let part = dir.join(format!("{name}.part"));
+        fs::write(&part, make()?).with_context(|| format!("write {}", part.display()))?;
         fs::rename(part, &path)?;
     }
     Ok(path)
@@ -36,7 +54,7 @@ fn build() -> Result<Image> {
     list_files(Path::new("/usr"), &mut files)?;
     let mut files = files.into_iter();
     for _ in 0..LAYERS {
-        image.layers.push(layer(&mut files)?);
+        image.layers.push(layer(&mut files, LAYER_BYTES)?);
     }
     Ok(image)
 }
@@ -56,10 +74,10 @@ fn list_files(dir: &Path, into: &mut Vec<(PathBuf, u64)>) -> Result<()> {
     Ok(())
 }
 
-fn layer(files: &mut impl Iterator<Item = (PathBuf, u64)>) -> Result<Vec<u8>> {
+fn layer(files: &mut impl Iterator<Item = (PathBuf, u64)>, bytes: u64) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     tar.mode(tar::HeaderMode::Deterministic);
-    let mut left = LAYER_BYTES;
+    let mut left = bytes;
     for (path, size) in files.by_ref() {
         let name = path.strip_prefix("/").context("an absolute path")?;
         tar.append_path_with_name(&path, name)

@@ -28,11 +28,39 @@ impl DockerRegistry {
     /// Starts one that keeps its content below `name` in the engine's directory.
     #[must_use]
     pub fn start(engine: &Engine, name: &str, port: u16) -> DockerRegistry {
-        let home = engine.dir().join(name);
-        std::fs::create_dir_all(&home).expect("a directory for the registry");
-        let config = home.join("config.yml");
+        DockerRegistry::start_at(engine, &engine.dir().join(name), port)
+    }
+
+    /// As [`DockerRegistry::start`], with its content below any directory. Several may share one.
+    #[must_use]
+    pub fn start_at(engine: &Engine, home: &Path, port: u16) -> DockerRegistry {
+        DockerRegistry::launch(engine, home, "127.0.0.1", port, "")
+    }
+
+    /// Starts one that shows `server.pem`, and serves only who has a certificate of `ca.pem`; all are in `certificates`.
+    #[must_use]
+    pub fn start_with_certificates(
+        engine: &Engine,
+        name: &str,
+        ip: &str,
+        port: u16,
+        certificates: &Path,
+    ) -> DockerRegistry {
+        let file = |name: &str| certificates.join(name).display().to_string();
+        let tls = format!(
+            ", tls: {{certificate: {}, key: {}, clientcas: [{}]}}",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem")
+        );
+        DockerRegistry::launch(engine, &engine.dir().join(name), ip, port, &tls)
+    }
+
+    fn launch(engine: &Engine, home: &Path, ip: &str, port: u16, tls: &str) -> DockerRegistry {
+        std::fs::create_dir_all(home).expect("a directory for the registry");
+        let config = home.join(format!("config-{port}.yml"));
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"{ip}:{port}\"{tls}}}\n",
             home.join("data").display()
         );
         std::fs::write(&config, text).expect("write the registry's configuration");
@@ -45,10 +73,10 @@ impl DockerRegistry {
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry (docker-registry) runs");
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("{ip}:{port}");
         let netns = engine.netns().path();
         wait_until("the registry to listen", Duration::from_secs(20), || {
-            inside(&netns, || TcpStream::connect(("127.0.0.1", port)).is_ok())
+            inside(&netns, || TcpStream::connect(address.as_str()).is_ok())
         });
         DockerRegistry { process, address }
     }
@@ -96,6 +124,10 @@ pub struct Faults {
     pub no_ranges: bool,
     /// Each answer takes so long to begin.
     pub delay: Duration,
+    /// Answers say that they are longer than they are by so many bytes, or shorter.
+    pub length_lie: i64,
+    /// Blobs of layers are not there.
+    pub blobs_gone: bool,
     /// `user:password` that is wanted, in the given way.
     pub auth: Option<(Auth, &'static str)>,
 }
@@ -107,6 +139,8 @@ pub enum Auth {
     Basic,
     /// A token from another address.
     Token,
+    /// A token from another address, and a refresh token with which to get further ones.
+    Identity,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +151,8 @@ struct Content {
     faults: Faults,
     /// `METHOD path`, and the range asked for.
     requests: Vec<String>,
+    /// The answer to any search.
+    search: String,
 }
 
 /// A registry of our own, in threads of the test.
@@ -168,8 +204,25 @@ impl TestRegistry {
             .clone()
     }
 
+    /// What any search finds, as JSON.
+    pub fn set_search(&self, answer: &str) {
+        self.content.lock().expect("no thread panicked").search = answer.to_owned();
+    }
+
     /// Puts an image in, its layers compressed by gzip. Returns the manifest's digest.
     pub fn add(&self, repository: &str, tag: &str, image: &Image) -> String {
+        let layers = image.layers.iter().map(|layer| gzip(layer)).collect();
+        self.add_compressed(repository, tag, image, layers)
+    }
+
+    /// Puts an image in with these blobs as its layers, whatever is in them. Returns the manifest's digest.
+    pub fn add_compressed(
+        &self,
+        repository: &str,
+        tag: &str,
+        image: &Image,
+        layers: Vec<Vec<u8>>,
+    ) -> String {
         let mut content = self.content.lock().expect("no thread panicked");
         let mut put = |bytes: Vec<u8>| {
             let digest = format!("sha256:{}", sha256(&bytes));
@@ -177,7 +230,7 @@ impl TestRegistry {
             content.blobs.insert(digest.clone(), bytes);
             json!({"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": size, "digest": digest})
         };
-        let layers: Vec<_> = image.layers.iter().map(|layer| put(gzip(layer))).collect();
+        let layers: Vec<_> = layers.into_iter().map(&mut put).collect();
         let mut config = put(image.config_bytes());
         config["mediaType"] = json!("application/vnd.docker.container.image.v1+json");
         let media_type = "application/vnd.docker.distribution.manifest.v2+json";
@@ -217,6 +270,7 @@ struct Asked {
     /// First byte, and the last if it is named.
     range: Option<(usize, Option<usize>)>,
     authorization: String,
+    body: Vec<u8>,
 }
 
 fn read_request(stream: &TcpStream) -> Option<Asked> {
@@ -224,7 +278,16 @@ fn read_request(stream: &TcpStream) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let method = words.next()?.to_owned();
+    // Proxies are asked for whole addresses.
+    let target = words.next()?;
+    let path = match target.strip_prefix("http://") {
+        Some(rest) => rest
+            .find('/')
+            .map_or("/", |slash| &rest[slash..])
+            .to_owned(),
+        None => target.to_owned(),
+    };
     let (mut range, mut authorization, mut length) = (None, String::new(), 0);
     loop {
         let mut header = String::new();
@@ -251,6 +314,7 @@ fn read_request(stream: &TcpStream) -> Option<Asked> {
         path,
         range,
         authorization,
+        body,
     })
 }
 
@@ -270,10 +334,10 @@ fn serve(mut stream: TcpStream, content: &Mutex<Content>, own: &str) {
         answer(&mut content, &asked, own)
     };
     std::thread::sleep(answer.delay);
+    let length = i64::try_from(answer.body.len()).expect("small") + answer.length_lie;
     let mut head = format!(
-        "HTTP/1.1 {} X\r\nContent-Length: {}\r\nConnection: close\r\n",
+        "HTTP/1.1 {} X\r\nContent-Length: {length}\r\nConnection: close\r\n",
         answer.status,
-        answer.body.len()
     );
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -297,6 +361,7 @@ struct Answer {
     body: Vec<u8>,
     cut: Option<usize>,
     delay: Duration,
+    length_lie: i64,
 }
 
 impl Answer {
@@ -307,6 +372,7 @@ impl Answer {
             body,
             cut: None,
             delay: Duration::ZERO,
+            length_lie: 0,
         }
     }
 
@@ -329,7 +395,24 @@ fn answer(content: &mut Content, asked: &Asked, own: &str) -> Answer {
     if let Some((auth, user)) = content.faults.auth {
         let basic = format!("Basic {}", base64(user.as_bytes()));
         if asked.path.starts_with("/token") {
-            return if asked.authorization == basic {
+            let body = String::from_utf8_lossy(&asked.body);
+            let refreshed = auth == Auth::Identity
+                && asked.method == "POST"
+                && body.contains("grant_type=refresh_token")
+                && body.contains("refresh_token=the-refresh-token");
+            let by_password = asked.authorization == basic
+                && (auth == Auth::Token || asked.path.contains("offline_token=true"));
+            return if refreshed {
+                Answer::new(
+                    200,
+                    br#"{"access_token":"secret-token","expires_in":300}"#.to_vec(),
+                )
+            } else if by_password && auth == Auth::Identity {
+                Answer::new(
+                    200,
+                    br#"{"token":"secret-token","refresh_token":"the-refresh-token"}"#.to_vec(),
+                )
+            } else if by_password {
                 Answer::new(
                     200,
                     br#"{"token":"secret-token","expires_in":300}"#.to_vec(),
@@ -343,7 +426,7 @@ fn answer(content: &mut Content, asked: &Asked, own: &str) -> Answer {
         }
         let (wanted, challenge) = match auth {
             Auth::Basic => (basic, "Basic realm=\"test\"".to_owned()),
-            Auth::Token => (
+            Auth::Token | Auth::Identity => (
                 TOKEN.to_owned(),
                 format!("Bearer realm=\"http://{own}/token\",service=\"test\""),
             ),
@@ -351,6 +434,9 @@ fn answer(content: &mut Content, asked: &Asked, own: &str) -> Answer {
         if asked.authorization != wanted {
             return Answer::error(401, "UNAUTHORIZED").header("WWW-Authenticate", challenge);
         }
+    }
+    if asked.path.starts_with("/v1/search") {
+        return Answer::new(200, content.search.clone().into_bytes());
     }
     let Some(rest) = asked.path.strip_prefix("/v2/") else {
         return Answer::error(404, "UNSUPPORTED");
@@ -406,6 +492,9 @@ fn blob(content: &mut Content, digest: &str, asked: &Asked) -> Answer {
     // Small ones are image configs.
     let is_layer = bytes.len() > 2048;
     let faults = &mut content.faults;
+    if is_layer && faults.blobs_gone {
+        return Answer::error(404, "BLOB_UNKNOWN");
+    }
     if asked.method == "GET"
         && is_layer
         && let Some(status) = pop(&mut faults.statuses)
@@ -432,6 +521,7 @@ fn blob(content: &mut Content, digest: &str, asked: &Asked) -> Answer {
     if asked.method == "GET" && is_layer {
         answer.cut = pop(&mut faults.cuts);
         answer.delay = faults.delay;
+        answer.length_lie = faults.length_lie;
     }
     answer.header("Docker-Content-Digest", digest.to_owned())
 }

@@ -19,6 +19,8 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
     images::ensure(&images_dir())?;
     let program = build(TEST_PROFILE)?;
     let package = dist::deb(&program, &target_dir().join("dist"))?;
+    // Of each target; longer on demand.
+    let fuzz = std::env::var("WHARF_FUZZ_SECONDS").unwrap_or_else(|_| "60".to_owned());
     suite::run(
         |behind| {
             let mut test = cargo();
@@ -30,7 +32,8 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
             test.env("WHARF_BIN", &program)
                 .env("WHARF_DEB", &package)
                 .env("WHARF_IMAGES", images_dir())
-                .env("WHARF_DOCKER_CLI", &docker);
+                .env("WHARF_DOCKER_CLI", &docker)
+                .env("WHARF_FUZZ_SECONDS", &fuzz);
             test
         },
         std::io::stdout(),

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod image;
+mod images;
 mod start;
 mod stream;
 
@@ -105,6 +106,27 @@ pub(crate) fn all() -> &'static [Case] {
             3,
             image::load,
             "docker load of a 579 MB image, none of its layers present",
+        ),
+        case(
+            "pull",
+            3,
+            images::pull,
+            "docker pull of a 579 MB image of 5 gzip layers from a local registry, none of them present; the daemon's peak memory",
+        ),
+        case(
+            "push",
+            1,
+            images::push,
+            "docker push of a 579 MB image that was loaded, into an empty local registry",
+        ),
+        case("save", 3, images::save, "docker save of a 579 MB image"),
+        case("rmi", 3, images::remove, "docker rmi of a 579 MB image"),
+        case("import", 5, images::import, "docker import of a 100 MB tar"),
+        case(
+            "commit",
+            5,
+            images::commit,
+            "docker commit of a container that has written 100 MB",
         ),
     ];
     ALL

@@ -43,11 +43,11 @@ pub struct Descriptor {
     /// What it is.
     #[serde(default)]
     pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
     /// Its length.
     #[serde(default)]
     pub size: u64,
-    /// Its digest.
-    pub digest: Digest,
     /// Where else it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,

@@ -15,7 +15,7 @@ use crate::transport::transport_error;
 /// Blobs with less to come are fetched in one piece.
 pub(crate) const WORTH_IT: u64 = 32 << 20;
 /// One piece.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 512 << 10;
 /// Pieces in memory or on their way.
 const WINDOW: usize = 3;
 

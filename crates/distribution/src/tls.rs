@@ -5,8 +5,10 @@
 //! certs.d/<host[:port]>/<name>.cert     a client certificate, with <name>.key
 //! ```
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
@@ -14,6 +16,25 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::RegistryError;
+
+/// Names and times of a registry's files in `certs.d`. Others make a new client, as in Docker, which reads them for each request.
+pub(crate) type Stamp = Vec<(OsString, Option<SystemTime>)>;
+
+/// The files of the moment.
+pub(crate) fn stamp(certs_dir: &Path, authority: &str) -> Stamp {
+    let Ok(entries) = std::fs::read_dir(certs_dir.join(authority)) else {
+        return Stamp::new();
+    };
+    let mut stamp: Stamp = entries
+        .flatten()
+        .map(|entry| {
+            let modified = entry.metadata().and_then(|file| file.modified());
+            (entry.file_name(), modified.ok())
+        })
+        .collect();
+    stamp.sort();
+    stamp
+}
 
 /// TLS for one registry.
 pub(crate) fn client_config(

@@ -20,10 +20,10 @@ const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 /// No text of a registry that we show is longer.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
-/// Clients by `host[:port]` and whether certificates are verified.
+/// Clients by `host[:port]` and whether certificates are verified, with what certificates they were made of.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
-    clients: Mutex<HashMap<(String, bool), Client>>,
+    clients: Mutex<HashMap<(String, bool), (Client, tls::Stamp)>>,
     pub(crate) dns: Dns,
 }
 
@@ -36,11 +36,14 @@ impl Clients {
         verify: bool,
     ) -> Result<Client, RegistryError> {
         let key = (authority.to_owned(), verify);
-        if let Some(client) = self.clients.lock().get(&key) {
+        let stamp = tls::stamp(&config.certs_dir, authority);
+        if let Some((client, made_of)) = self.clients.lock().get(&key)
+            && *made_of == stamp
+        {
             return Ok(client.clone());
         }
         let client = self.build(config, authority, verify)?;
-        self.clients.lock().insert(key, client.clone());
+        self.clients.lock().insert(key, (client.clone(), stamp));
         Ok(client)
     }
 

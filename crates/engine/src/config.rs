@@ -9,6 +9,7 @@ use wharf_network::NetworkConfig;
 use crate::images::collect::CollectLimits;
 use crate::userns::subid::Remap;
 pub use wharf_runtime::plan::SeccompPolicy;
+use wharf_store::StoreSettings;
 use wharf_store::drivers::Choice;
 
 /// Settings of one engine. Names follow dockerd's flags.
@@ -122,6 +123,8 @@ pub struct LiveConfig {
     pub max_concurrent_uploads: i64,
     /// When unused images go by themselves.
     pub image_gc: CollectLimits,
+    /// What is kept of pulled images, and what is taken in.
+    pub store: StoreSettings,
     /// Attempts for each layer.
     pub max_download_attempts: i64,
     /// Proxies: http, https, no_proxy.
@@ -157,6 +160,7 @@ impl Default for LiveConfig {
             max_concurrent_uploads: 5,
             max_download_attempts: 5,
             image_gc: CollectLimits::default(),
+            store: StoreSettings::default(),
             proxies: Default::default(),
         }
     }

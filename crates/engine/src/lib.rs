@@ -34,6 +34,7 @@ pub mod volumes;
 
 pub use config::{BuilderConfig, EngineConfig, LiveConfig};
 pub use error::{Error, Result};
+pub use wharf_store::StoreSettings;
 pub use wharf_store::drivers::Choice as StorageChoice;
 
 use std::collections::BTreeMap;
@@ -114,6 +115,7 @@ impl Engine {
             Err(error) => tracing::error!(%error, "settings of registries stay as they were"),
         }
         self.downloads.limit(settings.max_concurrent_downloads);
+        self.store.configure(settings.store);
         *self.live.write() = Arc::new(settings);
     }
 

@@ -78,6 +78,7 @@ impl Engine {
             this: this.clone(),
             config,
         });
+        engine.store.configure(engine.config.live.store);
         engine.restore(rows).await?;
         images::collect::start(Arc::downgrade(&engine));
         engine.clear_builds();

@@ -29,6 +29,12 @@ pub enum DatabaseError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The disk is full; the text is everybody's.
+    #[error("database: {what}: no space left on device")]
+    Full {
+        /// Attempted step.
+        what: &'static str,
+    },
     /// A stored document does not parse.
     #[error("database: document of {id} is unreadable")]
     Document {
@@ -260,7 +266,10 @@ fn wait_for_other_writer(attempts: i32) -> bool {
 }
 
 fn sql(what: &'static str) -> impl Fn(rusqlite::Error) -> DatabaseError {
-    move |source| DatabaseError::Sql { what, source }
+    move |source| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => DatabaseError::Full { what },
+        _ => DatabaseError::Sql { what, source },
+    }
 }
 
 fn parse<T: DeserializeOwned>(id: &str, text: &str) -> Result<T, DatabaseError> {

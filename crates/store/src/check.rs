@@ -4,8 +4,10 @@
 //! whoever knows where they came from gets them again and gives them to [`Store::replace_layer`].
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::Duration;
 
 use wharf_spec::digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
 
@@ -15,8 +17,15 @@ use crate::layer::Layer;
 use crate::recipe;
 use crate::store::Store;
 
-/// Directories younger than this may belong to something under way.
-const YOUNG: Duration = Duration::from_secs(60);
+/// A removal under way takes no longer.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Something that nothing refers to.
+#[derive(Debug, PartialEq, Eq)]
+enum Orphan {
+    Dir(String),
+    Link(String),
+}
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +38,8 @@ pub enum Problem {
     Layer(DamagedLayer),
     /// A layer kept for a pull, likewise.
     Parked(DiffId, String),
+    /// A kept compressed layer that is not what it should be.
+    Blob(Digest, String),
     /// An image whose config does not have its digest, or whose layers are not all there.
     Image(Digest, String),
     /// A container without its directory.
@@ -59,52 +70,51 @@ pub struct CheckReport {
 
 impl Store {
     /// Checks everything. Blocking, and as slow as reading all layers. With `repair`, orphans go, short names come back, and damaged parked
-    /// layers are dropped.
+    /// layers and kept blobs are dropped.
     pub fn check(&self, repair: bool) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
         self.check_orphans(repair, &mut report)?;
         self.check_layers(repair, &mut report);
         self.check_parked(repair, &mut report)?;
+        self.check_kept(repair, &mut report)?;
         self.check_images(&mut report);
         self.check_containers(&mut report);
         Ok(report)
     }
 
     fn check_orphans(&self, repair: bool, report: &mut CheckReport) -> Result<(), StoreError> {
-        let home = self.driver.layer_dir("");
-        let (dirs, links) = self.driver.list().map_err(StoreError::io("list", &home))?;
-        let (known_dirs, known_links) = self.known_names();
-        for dir in dirs {
-            if known_dirs.contains(&dir) || !self.is_old(&dir) {
-                continue;
-            }
-            let mended = repair
-                && self
-                    .driver
-                    .remove(LayerDir {
-                        cache: &dir,
-                        link: "",
-                    })
-                    .is_ok();
-            report.problems.push((Problem::Orphan(dir), mended));
+        let mut orphans = self.find_orphans()?;
+        if !orphans.is_empty() {
+            // What is on its way out has no row any more and is gone in a moment.
+            std::thread::sleep(SETTLE);
+            let still = self.find_orphans()?;
+            orphans.retain(|orphan| still.contains(orphan));
         }
-        for link in links {
-            if known_links.contains(&link)
-                || self.staging.lock().values().any(|staged| *staged == link)
-            {
-                continue;
-            }
-            let mended = repair
-                && self
-                    .driver
-                    .remove(LayerDir {
-                        cache: "",
-                        link: &link,
-                    })
-                    .is_ok();
-            report.problems.push((Problem::Orphan(link), mended));
+        for orphan in orphans {
+            let (name, dir) = match &orphan {
+                Orphan::Dir(cache) => (cache, LayerDir { cache, link: "" }),
+                Orphan::Link(link) => (link, LayerDir { cache: "", link }),
+            };
+            let mended = repair && self.driver.remove(dir).is_ok();
+            report
+                .problems
+                .push((Problem::Orphan(name.clone()), mended));
         }
         Ok(())
+    }
+
+    /// Directories and short names that no row has, and that nothing under way is making.
+    fn find_orphans(&self) -> Result<Vec<Orphan>, StoreError> {
+        let home = self.driver.layer_dir("");
+        let (dirs, links) = self.driver.list().map_err(StoreError::io("list", &home))?;
+        // After the list: what is made meanwhile is not in it.
+        let (known_dirs, known_links) = self.known_names();
+        let dirs = dirs.into_iter().filter(|dir| !known_dirs.contains(dir));
+        let links = links.into_iter().filter(|link| !known_links.contains(link));
+        Ok(dirs
+            .map(Orphan::Dir)
+            .chain(links.map(Orphan::Link))
+            .collect())
     }
 
     /// Names that rows have, and those of layers being unpacked.
@@ -124,16 +134,6 @@ impl Store {
             dirs.extend([container.cache.clone(), init_name(&container.cache)]);
         }
         (dirs, links)
-    }
-
-    fn is_old(&self, dir: &str) -> bool {
-        let modified =
-            std::fs::symlink_metadata(self.driver.layer_dir(dir)).and_then(|file| file.modified());
-        modified.is_ok_and(|at| {
-            SystemTime::now()
-                .duration_since(at)
-                .is_ok_and(|age| age > YOUNG)
-        })
     }
 
     fn check_layers(&self, repair: bool, report: &mut CheckReport) {
@@ -194,6 +194,32 @@ impl Store {
             report
                 .problems
                 .push((Problem::Parked(parked.diff, why), repair));
+        }
+        Ok(())
+    }
+
+    /// Blobs can be done without: a damaged one is dropped, a missing one is no damage.
+    fn check_kept(&self, repair: bool, report: &mut CheckReport) -> Result<(), StoreError> {
+        let known = self.state.lock().db.rows().blobs_of_layers()?;
+        for blob in self.kept() {
+            let problem = if !known.contains(&blob) {
+                Problem::Orphan(blob.hex().to_owned())
+            } else {
+                match hash_file(&self.kept_path(&blob)) {
+                    Ok(found) if found == blob => continue,
+                    Ok(found) => Problem::Blob(
+                        blob.clone(),
+                        format!("its bytes were changed: they make {found}"),
+                    ),
+                    // Removed with its layer meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => Problem::Blob(blob.clone(), error.to_string()),
+                }
+            };
+            if repair {
+                self.drop_kept(&blob);
+            }
+            report.problems.push((problem, repair));
         }
         Ok(())
     }
@@ -283,6 +309,12 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn hash_file(path: &Path) -> io::Result<Digest> {
+    let mut hash = HashWriter(Algorithm::Sha256.hasher());
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(hash.0.finish())
 }
 
 struct HashWriter(Hasher);

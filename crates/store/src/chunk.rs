@@ -10,7 +10,7 @@ use wharf_archive::tar::unexpected_eof;
 /// Size of one piece: large enough to make hand-overs rare, small enough for the cache.
 pub(crate) const CHUNK: usize = 256 * 1024;
 /// Pieces a slow consumer may lag behind.
-const LAG: usize = 6;
+const LAG: usize = 3;
 
 enum Item {
     Data(Arc<Vec<u8>>),

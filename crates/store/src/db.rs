@@ -3,6 +3,7 @@
 //! Rows decide what exists: a directory without a row is left over from an interrupted operation. WAL without a sync per commit survives the
 //! death of the process; a power cut may take the last commits, never the consistency.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -334,6 +335,14 @@ impl Rows<'_> {
             })
         })?;
         rows.collect()
+    }
+
+    /// Digests of the compressed forms of all layers that are here.
+    pub(crate) fn blobs_of_layers(&self) -> rusqlite::Result<HashSet<Digest>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT digest FROM blobs WHERE diff IN (SELECT diff FROM layers) OR diff IN (SELECT diff FROM parked_layers)",
+        )?;
+        statement.query_map([], |row| digest(row, 0))?.collect()
     }
 
     pub(crate) fn sources(&self, blob: &Digest) -> rusqlite::Result<Vec<String>> {

@@ -39,6 +39,9 @@ pub enum StoreError {
     /// An archive that is not what it claims to be.
     #[error("{0}")]
     Archive(String),
+    /// More layers than the storage driver can stack.
+    #[error("max depth exceeded")]
+    TooDeep,
     /// Reading the archive failed.
     #[error("{}", errno_text(.0))]
     Stream(#[source] io::Error),
@@ -60,7 +63,10 @@ pub enum StoreError {
     Driver(#[from] crate::drivers::DriverError),
     /// The database.
     #[error("database of images: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
+    /// The database found no room. A full disk has one text, whoever finds it full.
+    #[error("write the database of images: no space left on device")]
+    DatabaseFull,
     /// Something stored is damaged.
     #[error("{0}")]
     Damaged(String),
@@ -106,7 +112,8 @@ impl StoreError {
             StoreError::Unpack(UnpackText(
                 UnpackError::Entry { source, .. } | UnpackError::Layer { source, .. },
             )) => source,
-            StoreError::Io { source, .. } => source,
+            StoreError::Io { source, .. } | StoreError::Stream(source) => source,
+            StoreError::DatabaseFull => return true,
             _ => return false,
         };
         matches!(
@@ -131,5 +138,14 @@ impl StoreError {
 impl From<UnpackError> for StoreError {
     fn from(error: UnpackError) -> StoreError {
         StoreError::Unpack(UnpackText(error))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => StoreError::DatabaseFull,
+            _ => StoreError::Database(error),
+        }
     }
 }

@@ -214,6 +214,10 @@ impl Store {
 
     /// Takes a name away; `false` if there was none.
     pub fn untag(&self, reference: &Reference) -> Result<bool, StoreError> {
+        self.with_reserve(|| self.untag_now(reference))
+    }
+
+    fn untag_now(&self, reference: &Reference) -> Result<bool, StoreError> {
         let reference = reference.clone().or_latest();
         let mut state = self.state.lock();
         state.db.rows().delete_reference(&reference.to_string())?;
@@ -242,6 +246,10 @@ impl Store {
 
     /// Removes an image with its references, and the layers nothing else needs; these come back, topmost first.
     pub fn remove_image(&self, id: &Digest) -> Result<Vec<Layer>, StoreError> {
+        self.with_reserve(|| self.remove_image_now(id))
+    }
+
+    fn remove_image_now(&self, id: &Digest) -> Result<Vec<Layer>, StoreError> {
         let mut state = self.state.lock();
         let Some(image) = state.images.remove(id) else {
             return Err(StoreError::NoSuchImage(id.to_string()));
@@ -277,5 +285,6 @@ impl Store {
                 tracing::warn!(layer = %layer.chain, %error, "layer directory is left for the next start");
             }
         }
+        self.drop_kept_of(layers);
     }
 }

@@ -8,6 +8,8 @@
 //! <data-root>/wharf.db           rows: images, references, layers, container layers (WAL)
 //! <data-root>/<driver>/           see drivers and recipe
 //! <data-root>/partial/           see partial
+//! <data-root>/blobs/<driver>/    see kept
+//! <data-root>/reserve            see reserve
 //! <data-root>/trash/             directories on their way out
 //! ```
 //!
@@ -31,6 +33,7 @@ mod fsck;
 mod image;
 mod import;
 pub mod initlayer;
+mod kept;
 pub mod layer;
 pub mod load;
 mod parked;
@@ -40,6 +43,7 @@ pub mod pull;
 pub mod push;
 pub mod quota;
 mod recipe;
+mod reserve;
 mod rw;
 pub mod save;
 mod size;
@@ -48,6 +52,7 @@ mod store;
 mod trash;
 pub mod tree;
 mod unpack;
+pub mod usage;
 pub mod view;
 
 pub use blobs::{KnownBlob, KnownManifest};
@@ -55,5 +60,6 @@ pub use commit::Layered;
 pub use error::{ErrorKind, StoreError, UnpackText};
 pub use extend::{ExtendError, HeldLayers, WriteLayer};
 pub use image::ImageRecord;
+pub use kept::StoreSettings;
 pub use rw::ContainerLayer;
 pub use store::{Store, StoreConfig};

@@ -2,12 +2,14 @@
 //! again. Nothing reads it unless that happens.
 //!
 //! ```text
-//! <data-root>/partial/<digest>     the first bytes of the blob; removed when the layer is complete, or after a day
+//! <data-root>/partial/<digest>     the first bytes of the blob; when the layer is complete it is kept ([`crate::kept`]) or removed, as it is
+//!                                  after a day
 //! ```
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
@@ -82,8 +84,7 @@ impl Partial {
 
     /// Reads what there is.
     pub fn reader(&self) -> io::Result<impl Read + Send + use<>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(0))?;
+        let file = File::open(&self.path)?;
         Ok(BufReader::with_capacity(256 * 1024, file).take(self.length))
     }
 
@@ -95,10 +96,14 @@ impl Partial {
 
     /// Adds the next bytes. Not synced: after a loss of power the digest decides.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::End(0))?;
-        self.file.write_all(bytes)?;
+        self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Gives what there is another name.
+    pub(crate) fn rename(self, to: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, to)
     }
 
     /// It is not needed any more.

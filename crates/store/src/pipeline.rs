@@ -157,13 +157,14 @@ impl Pipeline {
             unpacker: None,
             dir: Some(dir),
         };
+        let max_expansion = store.settings().max_expansion;
         let (to_hash, to_unpack) = if compression == Compression::None {
             (first, second)
         } else {
             let (plain, [to_hash, to_unpack]) = ChunkSender::pair();
             pipeline.blob_hash = Some(spawn("hash", move || hash(first))?);
             pipeline.decoder = Some(spawn("decompress", move || {
-                decompress(compression, second, plain)
+                decompress(compression, max_expansion, second, plain)
             })?);
             (to_hash, to_unpack)
         };
@@ -257,10 +258,11 @@ fn hash(mut input: ChunkReader) -> io::Result<(Digest, u64)> {
 /// Fails with `BrokenPipe` when a consumer stopped, which then has the reason.
 fn decompress(
     compression: Compression,
+    max_expansion: u64,
     mut input: ChunkReader,
     output: ChunkSender,
 ) -> io::Result<()> {
-    let mut plain = compression.reader(&mut input)?;
+    let mut plain = compression.reader_within(&mut input, max_expansion)?;
     loop {
         let piece = read_chunk(&mut plain, CHUNK as u64)?;
         if piece.is_empty() {

@@ -37,12 +37,22 @@ pub enum Presence {
 impl Store {
     /// Begins an image. Docker's refusals: a config without `rootfs`.
     pub fn assemble(&self, raw: Vec<u8>) -> Result<Assembly, StoreError> {
+        let config = parse_config(&raw)?;
+        self.check_depth(&config)?;
         Ok(Assembly {
             store: self.clone(),
-            config: parse_config(&raw)?,
+            config,
             raw,
             pins: Pins::new(self),
         })
+    }
+
+    /// Docker's refusal of images with more layers than can be stacked.
+    pub(crate) fn check_depth(&self, config: &ImageConfig) -> Result<(), StoreError> {
+        match self.driver.max_layers() {
+            Some(limit) if config.diff_ids().len() > limit => Err(StoreError::TooDeep),
+            _ => Ok(()),
+        }
     }
 
     /// Takes in the blob of a layer and keeps it for an image to come. Blocks until `input` ends; an error of `input` is returned as

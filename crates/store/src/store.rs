@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use wharf_spec::digest::{ChainId, DiffId, Digest};
 
@@ -14,11 +14,12 @@ use crate::drivers::{Choice, Driver, LayerDir, choose};
 use crate::error::StoreError;
 use crate::fsck;
 use crate::image::{ImageRecord, parse_config};
+use crate::kept::StoreSettings;
 use crate::parked::Parked;
 use crate::pipeline::{Pipeline, Staged};
-use crate::recipe;
 use crate::state::State;
 use crate::trash::Trash;
+use crate::{recipe, reserve};
 use wharf_archive::compression::Compression;
 
 /// Where and how to store.
@@ -41,6 +42,9 @@ pub struct Store {
     /// Directories and short names of layers being unpacked.
     pub(crate) staging: Arc<Mutex<HashMap<String, String>>>,
     pub(crate) partial_dir: Arc<PathBuf>,
+    pub(crate) kept_dir: Arc<PathBuf>,
+    pub(crate) reserve: Arc<PathBuf>,
+    pub(crate) settings: Arc<RwLock<StoreSettings>>,
 }
 
 impl Store {
@@ -56,14 +60,21 @@ impl Store {
         fsck::clear_leftovers(&state, &*driver).map_err(StoreError::io("clear", &home))?;
         let trash = root.join("trash");
         let trash = Trash::open(trash.clone()).map_err(StoreError::io("create", &trash))?;
-        Ok(Store {
+        let kept_dir = Arc::new(root.join("blobs").join(driver.name()));
+        let store = Store {
             state: Arc::new(Mutex::new(state)),
             driver,
             trash: Arc::new(trash),
             assembling: Arc::default(),
             staging: Arc::default(),
             partial_dir: Arc::new(root.join("partial")),
-        })
+            kept_dir,
+            reserve: Arc::new(root.join("reserve")),
+            settings: Arc::default(),
+        };
+        store.collect_kept()?;
+        reserve::ensure(&store.reserve);
+        Ok(store)
     }
 
     /// Removes a directory below the data root: it is gone when this returns, its space a moment later.
@@ -243,7 +254,9 @@ impl Store {
     /// Adds an image whose layers are there; returns its ID. An image that exists stays as it is.
     pub(crate) fn add_image(&self, raw: &[u8]) -> Result<Digest, StoreError> {
         let id = Digest::of(raw);
-        let record = ImageRecord::new(id.clone(), parse_config(raw)?, raw);
+        let config = parse_config(raw)?;
+        self.check_depth(&config)?;
+        let record = ImageRecord::new(id.clone(), config, raw);
         let mut state = self.state.lock();
         if !state.images.contains_key(&id) {
             let now = jiff::Timestamp::now().as_second();

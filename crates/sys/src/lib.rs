@@ -9,6 +9,7 @@ pub mod child;
 pub mod clone;
 pub mod fdpass;
 pub mod heap;
+pub mod keyring;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;

@@ -20,6 +20,10 @@ fn main() -> ExitCode {
     };
     match Role::of(&program, args.first().map(OsString::as_os_str)) {
         Role::Cli { name } => wharf_cli::main(name, args),
+        Role::CredentialHelper => {
+            args.insert(0, "credential-helper".into());
+            wharf_cli::main("wharf", args)
+        }
         Role::Dockerd => wharf_server::daemon::main("dockerd", args.into_iter()),
         // The flags follow the word.
         Role::Daemon => wharf_server::daemon::main("wharf daemon", args.into_iter().skip(1)),

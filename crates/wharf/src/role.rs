@@ -11,6 +11,8 @@ pub enum Role {
         /// `docker` or `wharf`.
         name: &'static str,
     },
+    /// The client as a helper for credentials: the argument is the helper's verb.
+    CredentialHelper,
     /// The daemon, invoked as `dockerd`: the arguments are the daemon's flags.
     Dockerd,
     /// The daemon, invoked as `wharf daemon`: the flags follow the word.
@@ -37,6 +39,9 @@ impl Role {
         let name = Path::new(program).file_name().unwrap_or(program);
         if name == "docker" {
             return Role::Cli { name: "docker" };
+        }
+        if name == "docker-credential-wharf" {
+            return Role::CredentialHelper;
         }
         if name == "dockerd" {
             return Role::Dockerd;
@@ -76,6 +81,11 @@ mod tests {
             ("/usr/local/bin/docker", Some("daemon"), docker),
             ("docker", None, docker),
             ("dockerd", Some("-H"), Role::Dockerd),
+            (
+                "docker-credential-wharf",
+                Some("get"),
+                Role::CredentialHelper,
+            ),
             ("/sbin/docker-init", Some("--"), Role::Init),
             ("/usr/bin/wharf-runtime", Some("spawner"), Role::OciRuntime),
             ("runc", None, Role::OciRuntime),

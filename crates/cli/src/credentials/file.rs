@@ -107,31 +107,36 @@ impl AuthFile {
         }
     }
 
-    /// In one step, readable by its owner alone; tabs as Docker writes them.
+    /// Tabs as Docker writes them.
     fn save(&self) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::new(format!("cannot write {}: {error}", self.path.display()))
-        };
-        let target = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let directory = target.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory).map_err(failed)?;
         let mut text = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
         self.value
             .serialize(&mut serializer)
             .map_err(|error| Failure::new(error.to_string()))?;
-        let temporary = directory.join(format!(".config.json.{}", std::process::id()));
-        let written =
-            write_private(&temporary, &text).and_then(|()| std::fs::rename(&temporary, &target));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
-        written.map_err(failed)
+        write_private(&self.path, &text)
     }
 }
 
-fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
+/// Writes a file in one step, readable by its owner alone.
+pub(super) fn write_private(path: &Path, text: &[u8]) -> Result<(), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = target.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
+    let written =
+        create_private(&temporary, text).and_then(|()| std::fs::rename(&temporary, &target));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map_err(failed)
+}
+
+fn create_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new()
         .write(true)

@@ -10,13 +10,24 @@ use super::Auth;
 use crate::failure::Failure;
 
 /// What helpers say when they have nothing.
-const NOT_FOUND: &str = "credentials not found in native keychain";
+pub(super) const NOT_FOUND: &str = "credentials not found in native keychain";
 /// Stands for a user where there is only a token.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Given {
+    #[serde(rename = "ServerURL")]
+    server_url: String,
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -31,27 +42,47 @@ pub(super) fn get(name: &str, server: &str) -> Result<Auth, Failure> {
     };
     let answer: Answer = serde_json::from_str(&text)
         .map_err(|error| Failure::new(format!("error getting credentials - {error}: {name}")))?;
+    Ok(auth_of(server, answer.username, answer.secret))
+}
+
+pub(super) fn store(name: &str, auth: &Auth) -> Result<(), Failure> {
+    let (user, secret) = user_and_secret(auth);
+    let input = json!({"ServerURL": auth.server, "Username": user, "Secret": secret});
+    run(name, "store", &input.to_string()).map(drop)
+}
+
+/// What a helper answers to `get`.
+pub(super) fn answer(server: &str, auth: &Auth) -> Result<String, Failure> {
+    let (user, secret) = user_and_secret(auth);
+    Ok(json!({"ServerURL": server, "Username": user, "Secret": secret}).to_string())
+}
+
+/// What a helper is given by `store`.
+pub(super) fn parse(input: &str) -> Result<Auth, Failure> {
+    let given: Given = serde_json::from_str(input)
+        .map_err(|error| Failure::new(format!("error storing credentials - {error}")))?;
+    Ok(auth_of(&given.server_url, given.username, given.secret))
+}
+
+fn user_and_secret(auth: &Auth) -> (&str, &str) {
+    if auth.identity_token.is_empty() {
+        (&auth.username, &auth.password)
+    } else {
+        (TOKEN_USER, &auth.identity_token)
+    }
+}
+
+fn auth_of(server: &str, username: String, secret: String) -> Auth {
     let mut auth = Auth {
         server: server.to_owned(),
         ..Auth::default()
     };
-    if answer.username == TOKEN_USER {
-        auth.identity_token = answer.secret;
+    if username == TOKEN_USER {
+        auth.identity_token = secret;
     } else {
-        auth.username = answer.username;
-        auth.password = answer.secret;
+        (auth.username, auth.password) = (username, secret);
     }
-    Ok(auth)
-}
-
-pub(super) fn store(name: &str, auth: &Auth) -> Result<(), Failure> {
-    let (user, secret) = if auth.identity_token.is_empty() {
-        (auth.username.as_str(), &auth.password)
-    } else {
-        (TOKEN_USER, &auth.identity_token)
-    };
-    let input = json!({"ServerURL": auth.server, "Username": user, "Secret": secret});
-    run(name, "store", &input.to_string()).map(drop)
+    auth
 }
 
 pub(super) fn erase(name: &str, server: &str) -> Result<(), Failure> {

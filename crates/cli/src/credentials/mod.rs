@@ -1,7 +1,9 @@
-//! Credentials of registries: in `config.json`, or with a helper program (docker-credential-helpers).
+//! Credentials of registries: with a helper program (docker-credential-helpers), or else sealed with a key that the kernel holds, or where it holds
+//! none, in `config.json` as Docker does.
 
 mod file;
 mod helper;
+mod sealed;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -92,7 +94,13 @@ pub fn get(session: &Session, server: &str) -> Result<Auth, Failure> {
     let file = AuthFile::load(session.config_path())?;
     match file.helper(server) {
         Some(name) => helper::get(&name, server),
-        None => Ok(file.get(server)),
+        None => {
+            let readable = file.get(server);
+            if !readable.is_empty() {
+                return Ok(readable);
+            }
+            Ok(sealed::get(file.path(), server)?.unwrap_or_default())
+        }
     }
 }
 
@@ -106,6 +114,10 @@ pub fn store(session: &Session, auth: &Auth) -> Result<Option<std::path::PathBuf
         // The entry says that there are credentials, not which.
         file.mark(&auth.server)?;
         return helper::store(&name, auth).map(|()| None);
+    }
+    if sealed::is_available() {
+        sealed::store(file.path(), auth)?;
+        return file.mark(&auth.server).map(|()| None);
     }
     file.set(auth)?;
     Ok((!auth.password.is_empty()).then(|| file.path().to_owned()))
@@ -121,7 +133,27 @@ pub fn erase(session: &Session, server: &str) -> Result<(), Failure> {
     file.remove(server)?;
     match helper {
         Some(name) => helper::erase(&name, server),
-        None => Ok(()),
+        None => sealed::erase(file.path(), server),
+    }
+}
+
+/// What a helper program does: `get`, `store`, `erase`, `list`, with the input of the protocol. Returns what it prints.
+///
+/// # Errors
+/// There is nothing, or it cannot be kept.
+pub fn help(session: &Session, verb: &str, input: &str) -> Result<String, Failure> {
+    let file = AuthFile::load(session.config_path())?;
+    let (config, server) = (file.path(), input.trim());
+    match verb {
+        "get" => match sealed::get(config, server)? {
+            Some(auth) => helper::answer(server, &auth),
+            None => Err(Failure::new(helper::NOT_FOUND)),
+        },
+        "store" => sealed::store(config, &helper::parse(input)?).map(|()| String::new()),
+        "erase" => sealed::erase(config, server).map(|()| String::new()),
+        "list" => serde_json::to_string(&sealed::list(config)?)
+            .map_err(|error| Failure::new(error.to_string())),
+        other => Err(Failure::new(format!("Unknown credential action `{other}`"))),
     }
 }
 

@@ -26,7 +26,7 @@ pub struct CheckResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CheckProblem {
-    /// `orphan`, `link`, `layer`, `download`, `image`, `container`.
+    /// `orphan`, `link`, `layer`, `download`, `blob`, `image`, `container`.
     pub kind: &'static str,
     /// Which.
     pub object: String,
@@ -59,10 +59,14 @@ impl Engine {
         let mut text = format!("damaged: {}", layer.why);
         let mut repaired = false;
         if repair {
-            match self.pull_again(&layer).await {
+            let again = match self.make_again(&layer).await {
+                Ok(from) => Ok(from),
+                Err(_) => self.pull_again(&layer).await,
+            };
+            match again {
                 Ok(from) => {
                     repaired = true;
-                    text = format!("{text}; pulled again from {from}");
+                    text = format!("{text}; {from}");
                 }
                 Err(error) => {
                     text = format!(
@@ -79,7 +83,24 @@ impl Engine {
         }
     }
 
-    /// Gets a layer from one of the repositories it is known to be in, and puts it in its place. Returns the repository.
+    /// Makes a layer again of its compressed form, if that was kept and is whole.
+    async fn make_again(&self, layer: &DamagedLayer) -> Result<String> {
+        let (store, layer) = (self.store.clone(), layer.clone());
+        blocking(move || {
+            for blob in store.known_blobs(&layer.diff)? {
+                let Some(file) = store.kept_blob(&blob.digest, blob.size) else {
+                    continue;
+                };
+                store.take_layer(file, &blob.digest, &layer.diff)?;
+                store.replace_layer(&layer.chain)?;
+                return Ok("made again of its compressed form".to_owned());
+            }
+            Err(Error::not_found("its compressed form was not kept"))
+        })
+        .await
+    }
+
+    /// Gets a layer from one of the repositories it is known to be in, and puts it in its place. Returns the words for that.
     async fn pull_again(&self, layer: &DamagedLayer) -> Result<String> {
         let mut last = Error::not_found("no registry is known to have it");
         for blob in self.store.known_blobs(&layer.diff)? {
@@ -99,7 +120,7 @@ impl Engine {
                     Ok(()) => {
                         let (store, chain) = (self.store.clone(), layer.chain.clone());
                         blocking(move || Ok(store.replace_layer(&chain)?)).await?;
-                        return Ok(source);
+                        return Ok(format!("pulled again from {source}"));
                     }
                     Err(error) => last = error,
                 }
@@ -132,6 +153,11 @@ fn describe(problem: Problem, repaired: bool) -> CheckProblem {
             "its short name is missing or wrong".to_owned(),
         ),
         Problem::Parked(diff, why) => ("download", diff.to_string(), format!("damaged: {why}")),
+        Problem::Blob(digest, why) => (
+            "blob",
+            digest.to_string(),
+            format!("damaged: {why}; nothing depends on it"),
+        ),
         Problem::Image(id, why) => (
             "image",
             id.to_string(),

@@ -3,14 +3,18 @@
 
 use std::collections::HashSet;
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wharf_spec::digest::Digest;
 
 use crate::{Engine, Result, blocking};
 
-/// Between two looks.
+/// Between two looks, where nothing asks for more.
 const INTERVAL: Duration = Duration::from_secs(600);
+/// Where there is a limit of size.
+const SIZE_INTERVAL: Duration = Duration::from_secs(10);
+/// Never more often.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// What an interrupted pull left is kept so long for the next attempt.
 const PARKED_FOR: Duration = Duration::from_secs(24 * 3600);
 
@@ -37,16 +41,29 @@ struct Candidate {
 /// Looks from time to time, as long as there is an engine.
 pub(crate) fn start(engine: Weak<Engine>) {
     tokio::spawn(async move {
+        let mut last = Instant::now();
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            // Short naps, because a reload may ask for more.
+            tokio::time::sleep(SHORTEST).await;
             let Some(engine) = engine.upgrade() else {
                 return;
             };
+            if last.elapsed() < interval(engine.settings().image_gc) {
+                continue;
+            }
+            last = Instant::now();
             if let Err(error) = engine.collect_images().await {
                 tracing::warn!(%error, "images were not collected");
             }
         }
     });
+}
+
+/// How often to look: images go at most a quarter of their age late.
+fn interval(limits: CollectLimits) -> Duration {
+    let by_age = limits.age.map_or(INTERVAL, |age| age / 4);
+    let by_size = limits.size.map_or(INTERVAL, |_| SIZE_INTERVAL);
+    by_age.min(by_size).clamp(SHORTEST, INTERVAL)
 }
 
 impl Engine {
@@ -61,6 +78,7 @@ impl Engine {
     fn collect_now(&self) -> Result<Vec<Digest>> {
         self.store.remove_partial(PARKED_FOR);
         self.store.remove_parked(PARKED_FOR)?;
+        self.store.collect_kept()?;
         let used: HashSet<String> = self
             .containers
             .all()

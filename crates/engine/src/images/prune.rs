@@ -1,6 +1,7 @@
 //! `docker image prune`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use wharf_api::error::Kind;
@@ -12,6 +13,9 @@ use wharf_store::ImageRecord;
 
 use super::created;
 use crate::{Engine, Error, Result, blocking, matches_unwanted};
+
+/// A pull that broke off so recently may be repeated at any moment.
+const LEFT_FOR: Duration = Duration::from_secs(60);
 
 const ACCEPTED: [&str; 4] = ["dangling", "label", "label!", "until"];
 
@@ -50,10 +54,11 @@ impl Engine {
                 }
             }
         }
-        let space_reclaimed = deleted
+        let layers: u64 = deleted
             .iter()
             .filter_map(|item| sizes.get(&item.deleted))
             .sum();
+        let space_reclaimed = layers + self.prune_downloads();
         let attributes =
             BTreeMap::from([("reclaimed".to_owned(), u64::to_string(&space_reclaimed))]);
         self.events.publish("image", "prune", "", attributes);
@@ -61,6 +66,20 @@ impl Engine {
             images_deleted: (!deleted.is_empty()).then_some(deleted),
             space_reclaimed,
         })
+    }
+
+    /// What pulls that were cut off left, unless a pull is under way that may go on with it. Returns the bytes.
+    fn prune_downloads(&self) -> u64 {
+        if !self.downloads.is_idle() {
+            return 0;
+        }
+        let before = self.store.usage();
+        self.store.remove_partial(LEFT_FOR);
+        if let Err(error) = self.store.remove_parked(LEFT_FOR) {
+            tracing::warn!(%error, "layers of interrupted pulls were not removed");
+        }
+        let after = self.store.usage();
+        (before.parked + before.partial).saturating_sub(after.parked + after.partial)
     }
 
     /// Images that are the end of a line and pass the filters.

@@ -7,7 +7,7 @@ use wharf_api::volume::{UsageData, Volume};
 use crate::container::list::ListOptions;
 use crate::volumes::DRIVER;
 use crate::volumes::api::directory_size;
-use crate::{Engine, Result};
+use crate::{Engine, Result, blocking};
 
 /// Kinds of objects to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,10 @@ impl Engine {
         }
         if wanted.images {
             usage.images = Some(self.image_list(false, Filters::default(), true).await?);
-            let layers = self.store.layers();
-            usage.layers_size = i64::try_from(layers.iter().map(|layer| layer.size).sum::<u64>())
-                .unwrap_or(i64::MAX);
+            // All that is on disk of images, so that the sum is what `du` says: compressed layers and what pulls left are in it.
+            let store = self.store.clone();
+            let stored = blocking(move || Ok(store.usage().total())).await?;
+            usage.layers_size = i64::try_from(stored).unwrap_or(i64::MAX);
         }
         if wanted.volumes {
             usage.volumes = Some(self.volumes_with_usage().await?);
@@ -59,7 +60,7 @@ impl Engine {
         volumes.retain(|volume| volume.driver == DRIVER && volume.options.is_none());
         for volume in &mut volumes {
             let (store, name) = (self.volumes.clone(), volume.name.clone());
-            let size = crate::blocking(move || Ok(directory_size(&store.data(&name)))).await?;
+            let size = blocking(move || Ok(directory_size(&store.data(&name)))).await?;
             volume.usage_data = Some(UsageData {
                 ref_count: i64::try_from(self.volume_users(&volume.name).len()).unwrap_or(i64::MAX),
                 size: i64::try_from(size).unwrap_or(i64::MAX),

@@ -688,6 +688,20 @@ pub const OPTIONS: &[Opt] = &[
         Yes,
         "Remove the longest unused images while all together are larger (such as 20g)",
     ),
+    opt(
+        "image-keep-compressed",
+        "image-keep-compressed",
+        Switch,
+        Yes,
+        "Keep compressed layers of pulled images while there is room",
+    ),
+    opt(
+        "image-max-expansion",
+        "image-max-expansion",
+        Number,
+        Yes,
+        "How many times its size a compressed layer above 1 GiB may expand to; 0 for any",
+    ),
 ];
 
 const fn opt(

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use wharf_api::container::Ulimit;
 use wharf_api::gojson;
 use wharf_api::units::ram_in_bytes;
+use wharf_engine::StoreSettings;
 
 use super::builder::Builder;
 
@@ -41,6 +42,8 @@ pub struct Settings {
     #[serde(deserialize_with = "size")]
     pub build_cache_max_size: i64,
     pub builder: Builder,
+    pub image_keep_compressed: bool,
+    pub image_max_expansion: u64,
     pub raw_logs: bool,
     pub experimental: bool,
 
@@ -159,6 +162,8 @@ impl Default for Settings {
             image_gc_max_size: 0,
             build_cache_max_size: 0,
             builder: Builder::default(),
+            image_keep_compressed: StoreSettings::default().keep_compressed,
+            image_max_expansion: StoreSettings::default().max_expansion,
             raw_logs: false,
             experimental: false,
             tls: None,

@@ -6,7 +6,9 @@ use wharf_api::container::LogConfig;
 use wharf_engine::config::{RuntimeConfig, SeccompPolicy, SeccompProfile};
 use wharf_engine::images::collect::CollectLimits;
 use wharf_engine::userns::subid::Remap;
-use wharf_engine::{BuilderConfig, EngineConfig, LiveConfig, StorageChoice as Choice};
+use wharf_engine::{
+    BuilderConfig, EngineConfig, LiveConfig, StorageChoice as Choice, StoreSettings,
+};
 
 use super::DaemonError;
 use crate::config::Settings;
@@ -143,6 +145,10 @@ pub fn live_config(settings: &Settings) -> LiveConfig {
             size: u64::try_from(settings.image_gc_max_size)
                 .ok()
                 .filter(|size| *size > 0),
+        },
+        store: StoreSettings {
+            keep_compressed: settings.image_keep_compressed,
+            max_expansion: settings.image_max_expansion,
         },
         proxies: [
             proxy(&settings.http_proxy, "HTTP_PROXY"),

@@ -85,6 +85,11 @@ pub trait Driver: Debug + Send + Sync {
     /// The rows of `docker info` under the driver.
     fn status(&self) -> Vec<(String, String)>;
 
+    /// How many layers an image may have, if that is limited.
+    fn max_layers(&self) -> Option<usize> {
+        None
+    }
+
     /// Where the layer's files lie, with `diff` for its content.
     fn layer_dir(&self, cache: &str) -> PathBuf;
 

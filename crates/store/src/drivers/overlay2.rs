@@ -106,6 +106,11 @@ impl Driver for Overlay2 {
         "overlay2"
     }
 
+    /// The kernel's 500 (fs/overlayfs `OVL_MAX_STACK`), one of which is the init layer.
+    fn max_layers(&self) -> Option<usize> {
+        Some(499)
+    }
+
     fn status(&self) -> Vec<(String, String)> {
         let row = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         vec![

@@ -78,7 +78,9 @@ pub(super) fn read(
         .map_err(StoreError::Stream)?;
     let compression = Compression::detect(&start);
     let input = BufReader::with_capacity(BLOCK, io::Cursor::new(start).chain(input));
-    let plain = compression.reader(input).map_err(StoreError::Stream)?;
+    let plain = compression
+        .reader_within(input, store.settings().max_expansion)
+        .map_err(StoreError::Stream)?;
     let mut tar = TarReader::new(BufReader::with_capacity(8 * BLOCK, plain));
     let mut reading = Reading {
         store,

@@ -36,6 +36,7 @@ pub(super) fn commit(
         {
             continue;
         }
+        store.check_depth(&config)?;
         register_layers(store, &config, &item, contents)?;
         let id = store.add_image(&item.config)?;
         let references = tag_all(store, &id, &item.tags)?;

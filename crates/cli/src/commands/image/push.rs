@@ -11,6 +11,9 @@ use crate::flags::parse::Matches;
 use crate::print;
 use crate::session::Session;
 
+/// Docker's, line by line.
+const PLATFORM_NOTE: &str = "\n Info -> Using --platform pushes only the specified platform manifest of a multi-platform image index.\n         Other components, like attestations, will not be included.\n         To push the complete multi-platform image, remove the --platform flag.\n         \n";
+
 /// `push`
 ///
 /// # Errors
@@ -18,6 +21,9 @@ use crate::session::Session;
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let (all, quiet) = (matches.on("all-tags"), matches.on("quiet"));
     let platform = platform_json(matches.text_or_empty("platform"))?;
+    if !platform.is_empty() {
+        print::error(PLATFORM_NOTE);
+    }
     let mut name = reference::parse(&matches.args[0])?;
     if all && !name.is_name_only() {
         return Err(Failure::new("tag can't be used with --all-tags/-a"));

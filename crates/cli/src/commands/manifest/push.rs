@@ -24,7 +24,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let lists = Lists::open(session)?;
     let entries = lists.list(&list)?.unwrap_or_default();
     if entries.is_empty() {
-        return Err(Failure::new(format!("{list} not found")));
+        return Err(Failure::new(format!("No such manifest: {list}")));
     }
     if let Some(entry) = entries.iter().find(|entry| !has_platform(entry)) {
         return Err(Failure::new(format!(

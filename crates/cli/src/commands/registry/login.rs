@@ -51,7 +51,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     }
     if (user.is_empty() || password.is_empty()) && !terminal::stdin_is_terminal() {
         return Err(Failure::new(
-            "error: cannot perform an interactive login from a non-TTY device",
+            "Error: Cannot perform an interactive login from a non TTY device",
         ));
     }
     let username = if user.is_empty() {

@@ -1,5 +1,6 @@
 //! Commands on registries themselves.
 
+pub mod helper;
 pub mod login;
 pub mod logout;
 pub mod search;
@@ -32,6 +33,15 @@ pub const COMMANDS: &[Command] = &[
         flags: &[],
         stops_at_first_argument: false,
         run: logout::run,
+    },
+    Command {
+        paths: &["credential-helper"],
+        usage: "get|store|erase|list",
+        about: "Give credentials to other clients (as docker-credential-wharf)",
+        arity: Arity::Exactly(1),
+        flags: &[],
+        stops_at_first_argument: false,
+        run: helper::run,
     },
     Command {
         paths: &["search"],

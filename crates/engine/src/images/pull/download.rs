@@ -16,13 +16,13 @@ use wharf_distribution::manifest::Descriptor;
 use wharf_distribution::{RegistryError, Repository};
 use wharf_spec::digest::{DiffId, Digest};
 use wharf_store::partial::Partial;
-use wharf_store::{Store, StoreError};
+use wharf_store::{KnownBlob, Store, StoreError};
 
 use crate::Error;
 
 /// Pieces between the network and the unpacker.
 const DEPTH: usize = 4;
-/// Smaller layers are fetched again rather than kept half.
+/// Smaller layers are fetched again rather than kept half, unless they are kept anyway.
 const WORTH_KEEPING: u64 = 4 << 20;
 
 /// Where a job is.
@@ -109,6 +109,11 @@ impl Downloads {
             running: Arc::default(),
             slots: Mutex::new(slots(limit)),
         }
+    }
+
+    /// Whether nothing is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.lock().is_empty()
     }
 
     /// Another limit, for downloads that begin from now on.
@@ -212,11 +217,11 @@ impl Download {
 
     /// Gets the layer. What an earlier attempt left is used; if that turns out to be wrong, all of it is fetched.
     async fn run(&self) -> Result<(), Error> {
-        let large = self.layer.size >= WORTH_KEEPING;
-        let partial = large.then(|| self.partial()).flatten();
+        let kept = self.layer.size >= WORTH_KEEPING || self.store.keeps_compressed(self.layer.size);
+        let partial = kept.then(|| self.partial()).flatten();
         let begun = partial.as_ref().map_or(0, Partial::length);
         match self.attempt(partial).await {
-            Err(error) if begun > 0 && is_wrong(&error.to_string()) => {
+            Err(error) if begun > 0 && is_wrong(&error) => {
                 tracing::info!(blob = %self.layer.digest, %error, "what an earlier download left is wrong; beginning again");
                 let mut partial = self.partial();
                 if let Some(partial) = &mut partial {
@@ -236,14 +241,18 @@ impl Download {
 
     async fn attempt(&self, partial: Option<Partial>) -> Result<(), Error> {
         let (pieces, reader) = mpsc::channel(DEPTH);
-        let (store, blob, diff) = (
-            self.store.clone(),
-            self.layer.digest.clone(),
-            self.diff.clone(),
-        );
         let begun = partial.as_ref().map_or(0, Partial::length);
-        let taken =
-            tokio::task::spawn_blocking(move || take(&store, partial, reader, &blob, &diff));
+        let taking = Taking {
+            store: self.store.clone(),
+            blob: KnownBlob {
+                digest: self.layer.digest.clone(),
+                size: self.layer.size,
+                media_type: self.layer.media_type.clone(),
+            },
+            diff: self.diff.clone(),
+            repository: self.repository.name().name(),
+        };
+        let taken = tokio::task::spawn_blocking(move || taking.run(partial, reader));
         let streamed = self.stream(pieces, begun).await;
         let taken = taken
             .await
@@ -299,32 +308,51 @@ impl Download {
 }
 
 /// Whether the content is not what it should be.
-fn is_wrong(text: &str) -> bool {
-    text.contains("verification failed")
-        || text.contains("don't match")
-        || text.contains("failed to register layer")
+fn is_wrong(error: &Error) -> bool {
+    let text = error.to_string();
+    !text.contains("no space left")
+        && (text.contains("verification failed")
+            || text.contains("don't match")
+            || text.contains("failed to register layer"))
 }
 
-/// Takes a layer in: what is there of it, then what comes.
-fn take(
-    store: &Store,
-    partial: Option<Partial>,
-    pieces: mpsc::Receiver<Piece>,
-    blob: &Digest,
-    diff: &DiffId,
-) -> Result<(), StoreError> {
-    let Some(mut partial) = partial else {
-        return store.take_layer(PieceReader::new(pieces, None), blob, diff);
-    };
-    let earlier = partial.reader().map_err(StoreError::Stream)?;
-    let complete = AtomicBool::new(false);
-    let later = PieceReader::new(pieces, Some((&mut partial, &complete)));
-    let outcome = store.take_layer(earlier.chain(later), blob, diff);
-    // What is complete is in its layer, or wrong.
-    if outcome.is_ok() || complete.load(Ordering::Relaxed) {
-        partial.remove();
+/// The blocking half of a download.
+struct Taking {
+    store: Arc<Store>,
+    blob: KnownBlob,
+    diff: DiffId,
+    repository: String,
+}
+
+impl Taking {
+    /// Takes a layer in: what is there of it, then what comes.
+    fn run(
+        &self,
+        partial: Option<Partial>,
+        pieces: mpsc::Receiver<Piece>,
+    ) -> Result<(), StoreError> {
+        let Some(mut partial) = partial else {
+            let reader = PieceReader::new(pieces, None);
+            return self.store.take_layer(reader, &self.blob.digest, &self.diff);
+        };
+        let earlier = partial.reader().map_err(StoreError::Stream)?;
+        let complete = AtomicBool::new(false);
+        let later = PieceReader::new(pieces, Some((&mut partial, &complete)));
+        let outcome = self
+            .store
+            .take_layer(earlier.chain(later), &self.blob.digest, &self.diff);
+        if outcome.is_ok() {
+            // The note first: a blob without one would be a leftover.
+            self.store
+                .note_blob(&self.diff, &self.blob, &self.repository)?;
+            self.store
+                .end_partial(partial, &self.blob.digest, self.blob.size);
+        } else if complete.load(Ordering::Relaxed) {
+            // Complete, and wrong.
+            partial.remove();
+        }
+        outcome
     }
-    outcome
 }
 
 /// What goes to the unpacker.

@@ -1,6 +1,7 @@
 //! One layer gets into a registry.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use wharf_spec::reference::Reference;
 use wharf_store::KnownBlob;
 use wharf_store::push::{Compressed, PushLayer};
 
+use super::lines::Lines;
 use super::{Push, refusal};
 use crate::{Error, Result, blocking};
 
@@ -25,6 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(100);
 /// Pieces between the compressor and the network.
 const DEPTH: usize = 4;
+/// A piece of a kept blob.
+const READ: usize = 256 * 1024;
 /// What stands among the repositories of a blob that was compressed here, so that it can be made again.
 const MADE_HERE: &str = "";
 /// Repositories asked for a mount.
@@ -86,11 +90,16 @@ impl Push<'_> {
             size: sent.size,
             media_type: sent.media_type.clone(),
         };
-        self.engine
-            .store
-            .note_blob(diff, &blob, &self.repository.name().name())?;
+        self.note_layer(diff, &blob, &self.repository.name().name());
         self.sent.lock().await.insert(diff.clone(), sent);
         Ok(())
+    }
+
+    /// Remembers where a layer is. Without it the next push asks more, that is all.
+    fn note_layer(&self, diff: &DiffId, blob: &KnownBlob, repository: &str) {
+        if let Err(error) = self.engine.store.note_blob(diff, blob, repository) {
+            tracing::warn!(layer = %diff, %error, "where a layer was pushed to is not noted");
+        }
     }
 
     async fn persist(&self, layer: &PushLayer, known: &[KnownBlob]) -> Result<Sent> {
@@ -136,7 +145,7 @@ impl Push<'_> {
             if self.sources(blob).iter().any(|source| source == MADE_HERE) {
                 break;
             }
-            if self.copy(diff, blob).await? {
+            if self.send_kept(diff, blob).await? || self.copy(diff, blob).await? {
                 self.lines.status(diff, "Pushed").await;
                 return Ok(Sent::of(blob));
             }
@@ -170,10 +179,13 @@ impl Push<'_> {
             match begun {
                 Ok(Begun::Mounted) => return Ok(Some(source.path().to_owned())),
                 Ok(Begun::Upload(upload)) => {
-                    self.engine
+                    let forgotten = self
+                        .engine
                         .store
-                        .forget_source(&blob.digest, &source.name())
-                        .map_err(Error::from)?;
+                        .forget_source(&blob.digest, &source.name());
+                    if let Err(error) = forgotten {
+                        tracing::warn!(blob = %blob.digest, %error, "a repository that lost a blob is asked again");
+                    }
                     upload.cancel().await;
                 }
                 // Not allowed to read there: the layer is sent instead.
@@ -182,6 +194,30 @@ impl Push<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Sends the compressed layer that was kept from its pull. `false`: there is none, or not what it should be.
+    async fn send_kept(&self, diff: &DiffId, blob: &KnownBlob) -> Result<bool, Failure> {
+        let Some(file) = self.engine.store.kept_blob(&blob.digest, blob.size) else {
+            return Ok(false);
+        };
+        let Begun::Upload(upload) = self.repository.begin_upload(None).await? else {
+            return Ok(true);
+        };
+        let (send, body) = stream_body(DEPTH);
+        let (lines, diff, total) = (self.lines.clone(), diff.clone(), blob.size);
+        let reading = blocking(move || Ok(read_kept(file, &send, &diff, total, &lines)));
+        let (sent, read) = tokio::join!(upload.put(&blob.digest, blob.size, body), reading);
+        read?;
+        match sent {
+            // It was damaged on the disk.
+            Err(error) if error.code() == Some("DIGEST_INVALID") => {
+                tracing::warn!(blob = %blob.digest, "the kept compressed layer is damaged");
+                self.engine.store.drop_kept(&blob.digest);
+                Ok(false)
+            }
+            sent => Ok(sent.map(|()| true)?),
+        }
     }
 
     /// Takes the blob from where it was pulled and puts it here as it is. `false`: nobody has it any more.
@@ -268,10 +304,7 @@ impl Push<'_> {
             size: made.size,
             media_type: DOCKER_LAYER.to_owned(),
         };
-        self.engine
-            .store
-            .note_blob(&layer.layer.diff, &blob, MADE_HERE)
-            .map_err(Error::from)?;
+        self.note_layer(&layer.layer.diff, &blob, MADE_HERE);
         Ok(Sent::of(&blob))
     }
 
@@ -298,6 +331,37 @@ impl Push<'_> {
                 let _ = send.blocking_send(Err(io::Error::other(error.to_string())));
             }
             Ok(made?)
+        }
+    }
+}
+
+/// Reads a kept blob into an upload. Whoever receives says why they stop.
+fn read_kept(
+    mut file: File,
+    send: &mpsc::Sender<io::Result<Bytes>>,
+    diff: &DiffId,
+    total: u64,
+    lines: &Lines,
+) {
+    let (mut told, mut current) = (Instant::now(), 0);
+    loop {
+        let mut piece = Vec::with_capacity(READ);
+        let read = (&mut file).take(READ as u64).read_to_end(&mut piece);
+        let piece = match read {
+            Ok(0) => return,
+            Ok(n) => {
+                current += n as u64;
+                Ok(piece.into())
+            }
+            Err(error) => Err(error),
+        };
+        let failed = piece.is_err();
+        if send.blocking_send(piece).is_err() || failed {
+            return;
+        }
+        if told.elapsed() > STEP {
+            told = Instant::now();
+            lines.position(diff, current, total);
         }
     }
 }

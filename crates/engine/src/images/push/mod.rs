@@ -223,6 +223,14 @@ impl Push<'_> {
         self.lines
             .pushed(name, &manifest.digest, manifest.bytes.len())
             .await;
+        if let Err(error) = self.note(tag, id, manifest) {
+            tracing::warn!(image = %id, %error, "the digest of a pushed image was not noted");
+        }
+        Ok(())
+    }
+
+    /// Remembers by which digest the image is in the registry now. It is there whether that succeeds or not.
+    fn note(&self, tag: &Reference, id: &Digest, manifest: KnownManifest) -> Result<()> {
         self.engine.store.note_manifest(id, &manifest)?;
         let by_digest = tag.with_digest(manifest.digest);
         if self.engine.store.named(&by_digest).is_none() {

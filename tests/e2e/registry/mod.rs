@@ -1,18 +1,24 @@
 //! Images from and to registries: Debian's `docker-registry`, and one that misbehaves.
 
-use std::process::Command;
+mod access;
+mod collect;
+mod damage;
+mod faults;
+mod kills;
+mod peers;
+
 use std::time::Duration;
 
 use serde_json::json;
 use wharf_e2e::archive::{Image, TarFile};
 use wharf_e2e::deadline::{wait_for, wait_until};
-use wharf_e2e::registry::{Auth, DockerRegistry, Faults, TestRegistry, base64};
+use wharf_e2e::registry::{DockerRegistry, Faults, TestRegistry};
 use wharf_e2e::{Engine, images};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Bytes that do not compress, the same for the same seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = move || {
         state ^= state << 13;
@@ -24,7 +30,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Busybox under further layers of `size` bytes each.
-fn image(layers: u64, size: usize) -> Image {
+pub(crate) fn image(layers: u64, size: usize) -> Image {
     let mut all = images::busybox().expect("busybox").layers;
     for n in 0..layers {
         all.push(
@@ -36,7 +42,7 @@ fn image(layers: u64, size: usize) -> Image {
     Image::new("x:latest", all)
 }
 
-fn assert_clean(engine: &Engine) {
+pub(crate) fn assert_clean(engine: &Engine) {
     if engine.is_reference() {
         return;
     }
@@ -44,7 +50,7 @@ fn assert_clean(engine: &Engine) {
     assert_eq!(check.code, 0, "{}{}", check.stdout, check.stderr);
 }
 
-fn skopeo_digest(engine: &Engine, name: &str) -> String {
+pub(crate) fn skopeo_digest(engine: &Engine, name: &str) -> String {
     let output = engine
         .netns()
         .command("skopeo".as_ref())
@@ -60,7 +66,7 @@ fn skopeo_digest(engine: &Engine, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn inspect(engine: &Engine, name: &str, format: &str) -> String {
+pub(crate) fn inspect(engine: &Engine, name: &str, format: &str) -> String {
     engine
         .docker_ok(&["image", "inspect", "-f", format, name])
         .trim()
@@ -198,35 +204,6 @@ fn refusals_are_in_dockers_words() {
 }
 
 #[test]
-fn connections_that_break_are_gone_on_with() {
-    let engine = Engine::empty();
-    let registry = TestRegistry::start(&engine);
-    registry.add("bb", "1", &image(2, 300_000));
-    let cuts = vec![1, 100_000, 77, 0, 250_000, 4097];
-    registry.set(Faults {
-        cuts: cuts.clone(),
-        ..Faults::default()
-    });
-    engine.docker_ok(&["pull", &registry.name("bb:1")]);
-    assert!(
-        registry
-            .requests()
-            .iter()
-            .any(|request| request.contains(" from ")),
-        "{:?}",
-        registry.requests()
-    );
-    assert_clean(&engine);
-    registry.add("bb", "2", &image(3, 200_000));
-    registry.set(Faults {
-        cuts: vec![1000, 150_000],
-        no_ranges: true,
-        ..Faults::default()
-    });
-    engine.docker_ok(&["pull", &registry.name("bb:2")]);
-}
-
-#[test]
 fn large_layers_come_in_ranges_side_by_side() {
     let engine = Engine::empty();
     if engine.is_reference() {
@@ -250,56 +227,6 @@ fn large_layers_come_in_ranges_side_by_side() {
     let sum = format!("{}  /f0", wharf_e2e::archive::sha256(&noise(7, size)));
     let made = engine.docker_ok(&["run", "--rm", &name, "sha256sum", "/f0"]);
     assert_eq!(made.trim(), sum);
-}
-
-#[test]
-fn a_busy_registry_is_asked_again() {
-    let engine = Engine::empty();
-    let registry = TestRegistry::start(&engine);
-    registry.add("bb", "1", &image(1, 50_000));
-    registry.set(Faults {
-        statuses: vec![500, 429],
-        manifest_statuses: if engine.is_reference() {
-            vec![]
-        } else {
-            vec![503]
-        },
-        ..Faults::default()
-    });
-    engine.docker_ok(&["pull", &registry.name("bb:1")]);
-}
-
-#[test]
-fn content_that_lies_is_refused_and_leaves_nothing() {
-    let engine = Engine::empty();
-    let registry = TestRegistry::start(&engine);
-    registry.add("bb", "1", &image(2, 50_000));
-    registry.set(Faults {
-        wrong_byte: true,
-        ..Faults::default()
-    });
-    engine.docker_fails(&["pull", &registry.name("bb:1")], 1);
-    assert_eq!(engine.docker_ok(&["images", "-aq"]), "");
-    assert_clean(&engine);
-    registry.set(Faults::default());
-    engine.docker_ok(&["pull", &registry.name("bb:1")]);
-}
-
-#[test]
-fn a_manifest_of_ten_megabytes_is_refused() {
-    let engine = Engine::empty();
-    let registry = TestRegistry::start(&engine);
-    let mut text = br#"{"schemaVersion":2,"layers":[],"annotations":{"a":""#.to_vec();
-    text.resize(10 << 20, b'x');
-    text.extend(br#""}}"#);
-    registry.add_manifest(
-        "big",
-        "1",
-        "application/vnd.oci.image.manifest.v1+json",
-        text,
-    );
-    engine.docker_fails(&["pull", &registry.name("big:1")], 1);
-    assert_eq!(engine.docker_ok(&["images", "-aq"]), "");
 }
 
 #[test]
@@ -329,44 +256,6 @@ fn pulls_at_the_same_time_share_their_layers() {
 }
 
 #[test]
-fn an_interrupted_pull_goes_on_after_a_restart() {
-    let mut engine = Engine::empty();
-    if engine.is_reference() {
-        return;
-    }
-    let registry = TestRegistry::start(&engine);
-    registry.add("bb", "1", &image(1, 6 << 20));
-    registry.set(Faults {
-        cuts: [vec![5 << 20; 2], vec![0; 20]].concat(),
-        ..Faults::default()
-    });
-    let name = registry.name("bb:1");
-    let pull = engine.docker_start(&["pull", &name]);
-    wait_until("most of the layer", LIMIT, || {
-        registry
-            .requests()
-            .iter()
-            .any(|request| request.contains(" from "))
-    });
-    engine.kill_daemon();
-    assert_ne!(pull.finish().code, 0);
-    registry.set(Faults::default());
-    let before = registry.requests().len();
-    engine.start_daemon();
-    engine.docker_ok(&["pull", &name]);
-    let asked = registry.requests();
-    let again: Vec<&String> = asked[before..]
-        .iter()
-        .filter(|request| request.contains("/blobs/"))
-        .collect();
-    assert!(
-        again.iter().any(|request| request.contains(" from ")),
-        "goes on in the middle: {again:?}"
-    );
-    assert_clean(&engine);
-}
-
-#[test]
 fn a_pull_ends_when_its_client_goes_away() {
     let engine = Engine::empty();
     let registry = TestRegistry::start(&engine);
@@ -392,76 +281,6 @@ fn a_pull_ends_when_its_client_goes_away() {
     });
     assert!(quiet > 0);
     assert_eq!(engine.docker_ok(&["images", "-aq"]), "");
-}
-
-#[test]
-fn killed_at_any_moment_a_pull_leaves_a_clean_store() {
-    let mut engine = Engine::empty();
-    if engine.is_reference() {
-        return;
-    }
-    let registry = TestRegistry::start(&engine);
-    registry.add("bb", "1", &image(3, 400_000));
-    let name = registry.name("bb:1");
-    let rounds = if std::env::var_os("WHARF_LONG").is_some() {
-        200
-    } else {
-        12
-    };
-    let moments = noise(99, rounds);
-    for moment in moments {
-        let pull = engine.docker_start(&["pull", &name]);
-        std::thread::sleep(Duration::from_millis(u64::from(moment)));
-        engine.kill_daemon();
-        drop(pull.finish());
-        engine.start_daemon();
-        assert_clean(&engine);
-        let here = engine.docker_ok(&["images", "-q", &name]);
-        if !here.is_empty() {
-            engine.docker_ok(&["run", "--rm", &name, "true"]);
-            engine.docker_ok(&["rmi", &name]);
-        }
-    }
-    engine.docker_ok(&["pull", &name]);
-    assert_eq!(
-        engine
-            .docker_ok(&["run", "--rm", &name, "sh", "-c", "wc -c < /f2"])
-            .trim(),
-        "400000"
-    );
-}
-
-#[test]
-fn a_registry_wants_a_password() {
-    let engine = Engine::empty();
-    let registry = TestRegistry::start(&engine);
-    registry.add("bb", "1", &image(0, 0));
-    let name = registry.name("bb:1");
-    for auth in [Auth::Basic, Auth::Token] {
-        registry.set(Faults {
-            auth: Some((auth, "user:secret")),
-            ..Faults::default()
-        });
-        let config = engine.dir().join(format!("config-{auth:?}"));
-        let docker = |args: &[&str]| {
-            let mut command = engine.docker_command(args);
-            command.env("DOCKER_CONFIG", &config);
-            command.output().expect("docker runs")
-        };
-        let text =
-            |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!docker(&["pull", &name]).status.success());
-        let wrong = docker(&["login", "-u", "user", "-p", "wrong", &registry.address]);
-        assert!(!wrong.status.success(), "{}", text(&wrong));
-        let right = docker(&["login", "-u", "user", "-p", "secret", &registry.address]);
-        assert!(right.status.success(), "{}", text(&right));
-        assert!(String::from_utf8_lossy(&right.stdout).contains("Login Succeeded"));
-        let saved = std::fs::read_to_string(config.join("config.json")).expect("saved");
-        assert!(saved.contains(&base64(b"user:secret")), "{saved}");
-        let pulled = docker(&["pull", &name]);
-        assert!(pulled.status.success(), "{}", text(&pulled));
-        docker(&["rmi", &name]);
-    }
 }
 
 #[test]
@@ -525,53 +344,6 @@ fn an_image_keeps_its_digest_when_pushed_elsewhere() {
     engine.docker_ok(&["tag", &old, &new]);
     engine.docker_ok(&["push", &new]);
     assert_eq!(skopeo_digest(&engine, &new), digest);
-}
-
-#[test]
-fn damage_is_found_and_repaired() {
-    let engine = Engine::empty();
-    if engine.is_reference() {
-        return;
-    }
-    let registry = TestRegistry::start(&engine);
-    registry.add("bb", "1", &image(1, 50_000));
-    let name = registry.name("bb:1");
-    engine.docker_ok(&["pull", &name]);
-    let layers = engine.data_root().join("overlay2");
-    let torn = find(&layers, "f0");
-    std::fs::remove_file(&torn).expect("the file is there");
-    let orphan = layers.join("0".repeat(64));
-    std::fs::create_dir(&orphan).expect("a new directory");
-    let old = Command::new("touch")
-        .args(["-d", "1 hour ago"])
-        .arg(&orphan)
-        .status();
-    assert!(old.expect("touch runs").success());
-    let found = engine.wharf(&["system", "check"]);
-    assert_eq!(found.code, 1);
-    assert!(
-        found.stdout.contains("problem: layer") && found.stdout.contains("problem: orphan"),
-        "{}",
-        found.stdout
-    );
-    let repaired = engine.wharf(&["system", "check", "--repair"]);
-    assert_eq!(repaired.code, 0, "{}{}", repaired.stdout, repaired.stderr);
-    assert_clean(&engine);
-    assert!(!orphan.exists());
-    assert_eq!(
-        engine
-            .docker_ok(&["run", "--rm", &name, "sh", "-c", "wc -c < /f0"])
-            .trim(),
-        "50000"
-    );
-}
-
-fn find(layers: &std::path::Path, file: &str) -> std::path::PathBuf {
-    let entries = std::fs::read_dir(layers).expect("the layers");
-    let mut paths = entries
-        .flatten()
-        .map(|entry| entry.path().join("diff").join(file));
-    paths.find(|path| path.exists()).expect("one layer has it")
 }
 
 #[test]
