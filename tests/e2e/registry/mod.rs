@@ -374,3 +374,30 @@ fn what_a_registry_has_is_shown_without_pulling() {
         .expect(404);
     assert!(missing.message().contains("manifest unknown"));
 }
+
+#[test]
+fn zstd_in_frames_with_a_table_behind_them_is_read() {
+    let engine = Engine::empty();
+    if engine.is_reference() {
+        return;
+    }
+    let registry = TestRegistry::start(&engine);
+    let made = image(1, 300_000);
+    let layers = made.layers.iter().map(|layer| {
+        // As zstd:chunked has it: a frame per file, and its table in a frame that readers skip.
+        let mut blob = Vec::new();
+        for part in layer.chunks(70_000) {
+            blob.extend(zstd::encode_all(part, 3).expect("compresses"));
+        }
+        blob.extend([0x5f, 0x2a, 0x4d, 0x18, 5, 0, 0, 0]);
+        blob.extend(b"table");
+        blob
+    });
+    let layers = layers.collect();
+    registry.add_compressed("bb", "1", &made, layers);
+    let name = registry.name("bb:1");
+    engine.docker_ok(&["pull", &name]);
+    assert_eq!(inspect(&engine, &name, "{{.Id}}"), made.id());
+    let size = engine.docker_ok(&["run", "--rm", &name, "sh", "-c", "wc -c < /f0"]);
+    assert_eq!(size.trim(), "300000");
+}

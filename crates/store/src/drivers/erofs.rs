@@ -78,6 +78,11 @@ impl Driver for Erofs {
         "erofs"
     }
 
+    /// As overlay2's: images are mounted as its lower layers.
+    fn max_layers(&self) -> Option<usize> {
+        Some(499)
+    }
+
     fn status(&self) -> Vec<(String, String)> {
         self.layers.status()
     }
