@@ -9,6 +9,7 @@ mod image;
 mod measure;
 mod side;
 mod table;
+mod traffic;
 
 use std::path::PathBuf;
 

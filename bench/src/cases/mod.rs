@@ -3,6 +3,7 @@
 mod daemon;
 mod image;
 mod images;
+mod network;
 mod start;
 mod stream;
 
@@ -127,6 +128,36 @@ pub(crate) fn all() -> &'static [Case] {
             5,
             images::commit,
             "docker commit of a container that has written 100 MB",
+        ),
+        case(
+            "net-run-port",
+            20,
+            network::run_port,
+            "docker run --rm with and without -p, stock CLI",
+        ),
+        case(
+            "net-200-ports",
+            10,
+            network::many_ports,
+            "start over the API of a container that publishes 200 ports, and of one that publishes none",
+        ),
+        case(
+            "net-create",
+            20,
+            network::create_and_remove,
+            "network create and rm over the API",
+        ),
+        case(
+            "net-requests",
+            3,
+            network::requests,
+            "thousands of requests a second to a container's port: at 127.0.0.1, from another machine, past the port",
+        ),
+        case(
+            "net-throughput",
+            3,
+            network::throughput,
+            "one stream between two containers on the default bridge (Gbit/s)",
         ),
     ];
     ALL
