@@ -34,6 +34,7 @@ mod log_drivers;
 mod logs;
 mod metrics;
 mod network;
+mod network_options;
 mod networks;
 mod oci_runtime;
 mod packaging;

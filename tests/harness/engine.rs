@@ -145,10 +145,17 @@ impl Engine {
     /// Defaults, to be changed.
     #[must_use]
     pub fn options() -> Options {
+        let kind = Kind::from_env();
+        // The tests of networks are run once with each back end.
+        let backend = std::env::var("WHARF_E2E_FIREWALL").ok();
+        let backend = backend.filter(|_| kind == Kind::Wharf);
         Options {
-            kind: Kind::from_env(),
+            kind,
             data_root: None,
-            flags: Vec::new(),
+            flags: backend
+                .map(|name| format!("--firewall-backend={name}"))
+                .into_iter()
+                .collect(),
             env: Vec::new(),
             own_plugins: false,
         }

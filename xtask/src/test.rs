@@ -1,6 +1,6 @@
 //! `test` and `bench`: build the program once, make the images, and hand both to whoever needs them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -38,11 +38,31 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
         },
         std::io::stdout(),
     )?;
+    if extra.is_empty() {
+        let with_iptables = |behind: &[&str]| with_iptables(&program, &docker, behind);
+        suite::run(with_iptables, std::io::stdout())?;
+    }
     // A filter asks for part of the tests; the guest's are those of the whole.
     match extra.is_empty() && cfg!(target_arch = "x86_64") {
         true => crate::guest::guest(),
         false => Ok(()),
     }
+}
+
+/// The end-to-end tests of networks once more, with the back end that is not chosen by itself. Those of the crate try both.
+fn with_iptables(program: &Path, docker: &Path, behind: &[&str]) -> Command {
+    let mut test = cargo();
+    test.args(["test", "--package", "wharf-e2e", "--test", "e2e"])
+        .args(["--profile", TEST_PROFILE, "--"])
+        .args(match behind.is_empty() {
+            true => &["network", "ports::", "dns::"],
+            false => behind,
+        })
+        .env("WHARF_E2E_FIREWALL", "iptables")
+        .env("WHARF_BIN", program)
+        .env("WHARF_IMAGES", images_dir())
+        .env("WHARF_DOCKER_CLI", docker);
+    test
 }
 
 /// Times the release build. `extra` goes to the benchmark program.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::dns::socket::ResolverSockets;
 use crate::driver::{Attachment, Interface, LinkPlan};
 use crate::error::{NetworkError, Step};
-use crate::firewall::Change;
+use crate::firewall::{Change, LinkRule};
 use crate::gateway;
 use crate::host;
 use crate::link::{delete_link, link_by_name, link_names};
@@ -456,12 +456,21 @@ impl NetworkManager {
         Ok(Some(new))
     }
 
-    /// Publishes the ports of new endpoints in one transaction.
+    /// Publishes the ports of new endpoints and opens those they are linked to, in one transaction.
     fn publish(&self, endpoints: &[Endpoint]) -> Result<(), NetworkError> {
-        let changes: Vec<Change> = self
-            .rules(endpoints)
-            .into_iter()
-            .map(Change::AddPort)
+        let ports = self.rules(endpoints).into_iter().map(Change::AddPort);
+        let links: Vec<LinkRule> = {
+            let networks = self.networks.lock();
+            let links = endpoints
+                .iter()
+                .flat_map(|endpoint| networks.link_rules(endpoint));
+            links.collect()
+        };
+        if let Some(link) = links.first() {
+            host::lead_neighbours_through(&link.bridge)?;
+        }
+        let changes: Vec<Change> = ports
+            .chain(links.into_iter().map(Change::AddLink))
             .collect();
         if !changes.is_empty() {
             self.let_loopback_in(endpoints)?;

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use crate::addresses::Addresses;
 use crate::driver::{Attachment, Interface, LinkPlan, inside, mac_of, new_endpoint};
 use crate::error::NetworkError;
-use crate::firewall::{FamilyRules, NetworkRules, PortRule};
+use crate::firewall::{FamilyRules, LinkRule, NetworkRules, PortRule};
 use crate::host;
 use crate::link::{BridgePlan, Inside, Port};
 use crate::option::{self, BridgeOptions, GatewayMode};
 use crate::ports::{Publishing, Reach};
-use crate::record::{Endpoint, EndpointRequest, NetworkRecord, PortMapping};
+use crate::record::{Endpoint, EndpointRequest, LinkedPort, NetworkRecord, PortMapping};
 
 /// Of a new veth.
 const DEFAULT_MTU: u32 = 1500;
@@ -72,6 +72,9 @@ impl Bridge {
         };
         let mut endpoint = new_endpoint(record, request, &taken, mac, &interface.name);
         endpoint.host_interface.clone_from(&pair.host_name);
+        if !self.options.icc {
+            endpoint.links.clone_from(&request.links);
+        }
         // Both ends have it already.
         let mtu = self.plan.mtu.filter(|mtu| *mtu != DEFAULT_MTU);
         let port = Port {
@@ -129,6 +132,23 @@ impl Bridge {
             })
         };
         endpoint.ports.iter().filter_map(rule).collect()
+    }
+
+    /// What the firewall must know of the endpoint's links.
+    pub(crate) fn link_rules(&self, endpoint: &Endpoint) -> Vec<LinkRule> {
+        let rule = |link: &LinkedPort| {
+            let from = endpoint
+                .addresses()
+                .find(|own| own.is_ipv4() == link.address.is_ipv4())?;
+            Some(LinkRule {
+                bridge: self.plan.name.clone(),
+                from,
+                to: link.address,
+                protocol: link.protocol,
+                port: link.port,
+            })
+        };
+        endpoint.links.iter().filter_map(rule).collect()
     }
 
     /// Gives the endpoint's address back.

@@ -74,6 +74,17 @@ pub(crate) struct PortRule {
     pub(crate) port: u16,
 }
 
+/// A port that one container may ask of another where others may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LinkRule {
+    /// Of both containers.
+    pub(crate) bridge: String,
+    pub(crate) from: IpAddr,
+    pub(crate) to: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
 /// One thing that becomes or ceases to be true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -81,6 +92,8 @@ pub(crate) enum Change {
     RemoveNetwork(NetworkRules),
     AddPort(PortRule),
     RemovePort(PortRule),
+    AddLink(LinkRule),
+    RemoveLink(LinkRule),
 }
 
 /// Some of the two address families: those that are ours to guard (`--iptables`, `--ip6tables`), those that something is true of.
@@ -191,6 +204,9 @@ pub(crate) fn after(before: Vec<Change>, changes: &[Change]) -> Vec<Change> {
             }
             Change::RemovePort(port) => {
                 all.retain(|other| *other != Change::AddPort(port.clone()));
+            }
+            Change::RemoveLink(link) => {
+                all.retain(|other| *other != Change::AddLink(link.clone()));
             }
             add if !all.contains(add) => all.push(add.clone()),
             _ => {}

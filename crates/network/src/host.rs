@@ -61,6 +61,13 @@ pub(crate) fn enable_route_localnet(interface: &str) -> Result<(), NetworkError>
     fs::write(&path, "1").step(|| format!("enable {path}"))
 }
 
+/// The host answers ARP for containers on a bridge whose ports are isolated from each other, and so leads their packets through
+/// itself, where the firewall decides (`proxy_arp_pvlan`, RFC 3069).
+pub(crate) fn lead_neighbours_through(bridge: &str) -> Result<(), NetworkError> {
+    let path = format!("/proc/sys/net/ipv4/conf/{bridge}/proxy_arp_pvlan");
+    fs::write(&path, "1").step(|| format!("enable {path}"))
+}
+
 /// The bridge takes no router advertisements, as on Docker's default bridge.
 pub(crate) fn refuse_router_advertisements(interface: &str) -> Result<(), NetworkError> {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");

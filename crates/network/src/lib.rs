@@ -38,6 +38,6 @@ pub use error::{ErrorKind, NetworkError};
 pub use manager::NetworkManager;
 pub use netd::protocol::{Resolving, ResolvingEndpoint};
 pub use record::{
-    Endpoint, EndpointRequest, FirewallBackend, IpamRecord, NetdConfig, NetworkConfig,
+    Endpoint, EndpointRequest, FirewallBackend, IpamRecord, LinkedPort, NetdConfig, NetworkConfig,
     NetworkRecord, NewNetwork, PortMapping, PortRequest, Protocol, Sandbox, SubnetRecord,
 };

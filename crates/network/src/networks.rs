@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::bridge::{Bridge, is_interface_name};
 use crate::driver::{Attachment, Driver, Interface};
 use crate::error::NetworkError;
-use crate::firewall::{Change, Families, PortRule};
+use crate::firewall::{Change, Families, LinkRule, PortRule};
 use crate::host;
 use crate::ipam::{SubnetSource, default_sources, local_source};
 use crate::link::{read_bridge, routes};
@@ -189,13 +189,14 @@ impl Networks {
                 Driver::Bridge(bridge) => Some(Change::AddNetwork(bridge.rules.clone())),
                 _ => None,
             });
-        let ports = self.list.iter().flat_map(|network| {
-            network
-                .endpoints
-                .values()
-                .flat_map(|endpoint| network.port_rules(endpoint))
+        let of_endpoints = self.list.iter().flat_map(|network| {
+            network.endpoints.values().flat_map(|endpoint| {
+                let ports = network.port_rules(endpoint).into_iter();
+                let links = network.link_rules(endpoint).into_iter();
+                ports.map(Change::AddPort).chain(links.map(Change::AddLink))
+            })
         });
-        bridges.chain(ports.map(Change::AddPort)).collect()
+        bridges.chain(of_endpoints).collect()
     }
 
     /// Interfaces of all bridge networks.
@@ -214,6 +215,13 @@ impl Networks {
             .iter()
             .find(|network| network.record.id == endpoint.network_id);
         network.map_or_else(Vec::new, |network| network.port_rules(endpoint))
+    }
+
+    /// What the firewall must know of an endpoint's links.
+    pub(crate) fn link_rules(&self, endpoint: &Endpoint) -> Vec<LinkRule> {
+        let mut networks = self.list.iter();
+        let network = networks.find(|network| network.record.id == endpoint.network_id);
+        network.map_or_else(Vec::new, |network| network.link_rules(endpoint))
     }
 
     /// The interface that each request becomes, in a container that has interfaces called `used`.
@@ -367,9 +375,13 @@ impl Networks {
     pub(crate) fn release(&mut self, endpoint: &Endpoint) -> Option<Released> {
         let network = self.by_id(&endpoint.network_id)?;
         let endpoint = network.endpoints.remove(&endpoint.endpoint_id)?;
-        let changes = network.port_rules(&endpoint).into_iter();
+        let ports = network.port_rules(&endpoint).into_iter();
+        let links = network.link_rules(&endpoint).into_iter();
         Some(Released {
-            changes: changes.map(Change::RemovePort).collect(),
+            changes: ports
+                .map(Change::RemovePort)
+                .chain(links.map(Change::RemoveLink))
+                .collect(),
             endpoint,
         })
     }
@@ -517,6 +529,13 @@ impl Network {
     fn port_rules(&self, endpoint: &Endpoint) -> Vec<PortRule> {
         match &self.driver {
             Driver::Bridge(bridge) => bridge.port_rules(endpoint),
+            _ => Vec::new(),
+        }
+    }
+
+    fn link_rules(&self, endpoint: &Endpoint) -> Vec<LinkRule> {
+        match &self.driver {
+            Driver::Bridge(bridge) => bridge.link_rules(endpoint),
             _ => Vec::new(),
         }
     }

@@ -284,6 +284,19 @@ pub struct EndpointRequest {
     pub gw_priority: i64,
     /// `com.docker.network.endpoint.*` and our own.
     pub driver_opts: BTreeMap<String, String>,
+    /// What it may ask of others where containers may not talk to each other (`--link` with `--icc=false`).
+    pub links: Vec<LinkedPort>,
+}
+
+/// A port of another container on the same network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkedPort {
+    /// The other's address.
+    pub address: IpAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// A port that it exposes.
+    pub port: u16,
 }
 
 /// Transport protocol of a published port.
@@ -385,6 +398,9 @@ pub struct Endpoint {
     pub host_interface: String,
     /// Ports published through this endpoint.
     pub ports: Vec<PortMapping>,
+    /// What it may ask of others on a network without communication between containers.
+    #[serde(default)]
+    pub links: Vec<LinkedPort>,
 }
 
 impl Endpoint {

@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rig::{
-    DEADLINE, ask, ask_within, config, inside, is_nftables, neighbour, on_each_backend, run, serve,
+    DEADLINE, ask, ask_within, config, inside, is_nftables, neighbour, on_each_backend, rules, run,
+    serve,
 };
 use wharf_network::{
-    EndpointRequest, FirewallBackend, IpamRecord, NetworkConfig, NetworkManager, NewNetwork,
-    PortRequest, Protocol, Sandbox, SubnetRecord,
+    EndpointRequest, FirewallBackend, IpamRecord, LinkedPort, NetworkConfig, NetworkManager,
+    NewNetwork, PortRequest, Protocol, Sandbox, SubnetRecord,
 };
 
 /// How long a connection may take that must not come about.
@@ -225,6 +226,87 @@ fn gateway_modes_decide_who_reaches_container_addresses() {
                 assert_eq!(ask("10.9.9.2:80").unwrap(), seen, "{mode}")
             });
         }
+    });
+}
+
+#[test]
+fn several_ports_of_the_host_lead_to_one_of_a_container() {
+    on_each_backend(|| {
+        let manager = open();
+        for (mode, subnet) in [
+            ("nat", "10.7.0.0/24"),
+            ("nat-unprotected", "10.7.1.0/24"),
+            ("routed", "10.7.2.0/24"),
+        ] {
+            manager
+                .create(network(mode, subnet, &[("gateway_mode_ipv4", mode)]))
+                .expect(mode);
+            let before = rules();
+            let sandbox = attach(&manager, mode, vec![port(None, 8080), port(None, 8081)]);
+            manager.release(&sandbox.endpoints[0]);
+            assert_eq!(rules(), before, "{mode}");
+        }
+    });
+}
+
+#[test]
+fn answers_find_containers_whose_addresses_are_not_translated() {
+    on_each_backend(|| {
+        let manager = open();
+        manager
+            .create(network(
+                "plain",
+                "10.7.0.0/24",
+                &[("enable_ip_masquerade", "false")],
+            ))
+            .expect("create");
+        let sandbox = attach(&manager, "plain", vec![port(None, 8080)]);
+        serve(&sandbox.netns, "0.0.0.0:81");
+        let outside = neighbour("lan");
+        serve(&outside, "0.0.0.0:80");
+        inside(&outside, || {
+            run("ip route add 10.7.0.0/24 via 10.9.9.1");
+            assert!(ask_within("10.7.0.2:81", REFUSED).is_err());
+        });
+        inside(&sandbox.netns, || {
+            assert_eq!(ask("10.9.9.2:80").unwrap(), "10.7.0.2")
+        });
+    });
+}
+
+#[test]
+fn links_open_what_is_closed_between_containers() {
+    on_each_backend(|| {
+        let manager = open();
+        manager
+            .create(network("apart", "10.7.0.0/24", &[("enable_icc", "false")]))
+            .expect("create");
+        let before = rules();
+        let first = attach(&manager, "apart", Vec::new());
+        serve(&first.netns, "0.0.0.0:80");
+        serve(&first.netns, "0.0.0.0:81");
+        let request = EndpointRequest {
+            network: "apart".into(),
+            links: vec![LinkedPort {
+                address: "10.7.0.2".parse().unwrap(),
+                protocol: Protocol::Tcp,
+                port: 80,
+            }],
+            ..EndpointRequest::default()
+        };
+        let friend = manager.attach("c2", &[request]).expect("attach");
+        inside(&friend.netns, || {
+            assert_eq!(ask("10.7.0.2:80").unwrap(), "10.7.0.3");
+            assert!(ask_within("10.7.0.2:81", REFUSED).is_err());
+        });
+        let stranger = attach(&manager, "apart", Vec::new());
+        inside(&stranger.netns, || {
+            assert!(ask_within("10.7.0.2:80", REFUSED).is_err())
+        });
+        for sandbox in [first, friend, stranger] {
+            manager.release(&sandbox.endpoints[0]);
+        }
+        assert_eq!(rules(), before);
     });
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use wharf_api::container::HostConfig;
-use wharf_network::Endpoint;
+use wharf_network::{Endpoint, LinkedPort};
 
 use super::dns::read_link;
 use super::files::{self, Files};
@@ -83,6 +83,22 @@ impl Engine {
     pub(crate) fn linked(&self, record: &Record) -> Result<Vec<Linked>> {
         let links = record.links.iter();
         links.map(|link| self.linked_one(record, link)).collect()
+    }
+
+    /// Ports that the linked containers expose, at their addresses.
+    pub(crate) fn linked_ports(&self, record: &Record) -> Result<Vec<LinkedPort>> {
+        let mut ports = Vec::new();
+        for (link, linked) in record.links.iter().zip(self.linked(record)?) {
+            let other = self.containers.get(&link.container)?.record();
+            let exposed = other.config.exposed_ports.keys();
+            let exposed = exposed.filter_map(|port| parse_port(port).ok());
+            ports.extend(exposed.map(|(port, protocol)| LinkedPort {
+                address: linked.address,
+                protocol,
+                port,
+            }));
+        }
+        Ok(ports)
     }
 
     fn linked_one(&self, record: &Record, link: &Link) -> Result<Linked> {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use wharf_api::container::{HostConfig, NetworkSettings, PortBinding, PortMap};
 use wharf_api::network::{EndpointSettings, NetworkingConfig};
 use wharf_network::{
-    Endpoint, EndpointRequest, NetworkManager, PortRequest, Protocol, ResolverSockets,
+    Endpoint, EndpointRequest, LinkedPort, NetworkManager, PortRequest, Protocol, ResolverSockets,
+    Sandbox,
 };
 
 use super::record::{Record, State};
@@ -88,10 +89,12 @@ pub struct Attached {
     pub resolver: Option<ResolverSockets>,
 }
 
-/// Connects a container. `given`: its network namespace, where it must belong to a user namespace. Blocking.
+/// Connects a container. `links`: what it may ask of containers that it is linked to; `given`: its network namespace, where it must
+/// belong to a user namespace. Blocking.
 pub fn attach(
     manager: &NetworkManager,
     record: &Record,
+    links: &[LinkedPort],
     given: Option<OwnedFd>,
 ) -> Result<Attached> {
     let sandbox_id = ids::random();
@@ -104,10 +107,7 @@ pub fn attach(
             resolver: None,
         }),
         Mode::None => {
-            let sandbox = match given {
-                Some(netns) => manager.isolated_in(netns)?,
-                None => manager.isolated()?,
-            };
+            let sandbox = isolated(manager, given)?;
             Ok(Attached {
                 netns: Some(sandbox.netns),
                 endpoints: sandbox.endpoints,
@@ -115,8 +115,23 @@ pub fn attach(
                 resolver: None,
             })
         }
+        Mode::Networks if lacks_bridge(manager, record) => {
+            let sandbox = isolated(manager, given)?;
+            sandbox
+                .endpoints
+                .iter()
+                .for_each(|one| manager.release(one));
+            Ok(Attached {
+                netns: Some(sandbox.netns),
+                sandbox_id,
+                ..Attached::default()
+            })
+        }
         Mode::Networks => {
-            let requests = requests(manager, record)?;
+            let mut requests = requests(manager, record)?;
+            for request in requests.iter_mut().filter(|one| one.network == "bridge") {
+                request.links = links.to_vec();
+            }
             let sandbox = match given {
                 Some(netns) => manager.attach_in(netns, &requests),
                 None => manager.attach(&record.id, &requests),
@@ -132,6 +147,20 @@ pub fn attach(
             })
         }
     }
+}
+
+fn isolated(manager: &NetworkManager, given: Option<OwnedFd>) -> Result<Sandbox> {
+    Ok(match given {
+        Some(netns) => manager.isolated_in(netns)?,
+        None => manager.isolated()?,
+    })
+}
+
+/// Whether a container wants the default bridge alone, and the daemon has none (`--bridge=none`): as Docker, it runs without network.
+fn lacks_bridge(manager: &NetworkManager, record: &Record) -> bool {
+    record.host_config.network_mode == "bridge"
+        && record.networks.keys().all(|name| name == "bridge")
+        && manager.network("bridge").is_err()
 }
 
 /// One request per network, the mode's own first: it has the first interface.
@@ -185,6 +214,7 @@ pub fn request(record: &Record, name: &str, settings: EndpointSettings) -> Resul
         ports: Vec::new(),
         gw_priority: settings.gw_priority,
         driver_opts: settings.driver_opts.unwrap_or_default(),
+        links: Vec::new(),
     })
 }
 

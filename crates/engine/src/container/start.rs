@@ -137,7 +137,8 @@ impl Engine {
         crate::blocking(move || {
             let mut userns = engine.user_namespace(&record)?;
             let given = userns.network.take();
-            let mut attached = network::attach(&engine.network, &record, given)
+            let links = engine.linked_ports(&record)?;
+            let mut attached = network::attach(&engine.network, &record, &links, given)
                 .map_err(|error| engine.name_port_holder(error))?;
             engine.tell_attachments("connect", &record.id, &attached.endpoints);
             let resolver = attached.resolver.take();

@@ -505,7 +505,7 @@ pub const OPTIONS: &[Opt] = &[
         "network-diagnostic-port",
         "network-diagnostic-port",
         Number,
-        No,
+        Moot,
         "TCP port number of the network diagnostic server",
     ),
     opt(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::firewall::{Change, FamilyRules, NetworkRules, PortRule};
+use crate::firewall::{Change, FamilyRules, LinkRule, NetworkRules, PortRule};
 use crate::option::GatewayMode;
 
 /// Which of the two programs.
@@ -318,6 +318,8 @@ pub(super) fn changes(family: Family, changes: &[Change]) -> Script {
             }
             Change::AddPort(port) => script.extend(port_rules(family, port)),
             Change::RemovePort(port) => script.extend(undone(port_rules(family, port))),
+            Change::AddLink(link) => script.extend(link_rules(family, link)),
+            Change::RemoveLink(link) => script.extend(undone(link_rules(family, link))),
         }
     }
     script
@@ -425,7 +427,9 @@ fn nat_rules(script: &mut Script, network: &NetworkRules, rules: &FamilyRules) {
 fn raw_rules(script: &mut Script, network: &NetworkRules, rules: &FamilyRules) {
     let (bridge, subnet) = (&network.bridge, rules.subnet);
     let guarded = matches!(rules.mode, GatewayMode::Nat | GatewayMode::Isolated);
-    if network.allows_direct_routing || !guarded {
+    // Where answers come to the container's own address, the rules that know connections must do.
+    let translated = network.masquerade || rules.source.is_some() || network.internal;
+    if network.allows_direct_routing || !guarded || !translated {
         return;
     }
     for trusted in &network.trusted {
@@ -472,6 +476,24 @@ fn port_rules(family: Family, port: &PortRule) -> Script {
         format!(
             "-A DOCKER {host}-p {protocol} -m {protocol} --dport {} -j DNAT --to-destination {target}",
             port.host_port
+        ),
+    );
+    script
+}
+
+/// Answers pass as those of any connection.
+fn link_rules(family: Family, link: &LinkRule) -> Script {
+    let mut script = Script::default();
+    if Family::of(link.to) != family {
+        return script;
+    }
+    let (bridge, protocol) = (&link.bridge, link.protocol.name());
+    let (from, to) = (host_net(link.from), host_net(link.to));
+    script.push(
+        "filter",
+        format!(
+            "-I DOCKER 1 -s {from} -d {to} -i {bridge} -o {bridge} -p {protocol} -m {protocol} --dport {} -j ACCEPT",
+            link.port
         ),
     );
     script

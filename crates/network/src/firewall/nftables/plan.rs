@@ -14,7 +14,7 @@ use super::command::{
     Action, Command, Element, Family, Field, Hook, HookPoint, Key, Set, Type, Value,
 };
 use super::statement::Statement;
-use crate::firewall::{Change, FamilyRules, NetworkRules, PortRule};
+use crate::firewall::{Change, FamilyRules, LinkRule, NetworkRules, PortRule};
 use crate::option::GatewayMode;
 
 const FORWARD_IN: &str = "forward-in";
@@ -27,6 +27,8 @@ const PORTS: &str = "ports";
 const PUBLISHED: &str = "published";
 /// Ports that answer at the container's own address.
 const OPEN: &str = "open";
+/// Ports that one container may ask of another though others may not.
+const LINKS: &str = "links";
 
 /// Priorities that `nft` calls raw, dstnat, filter and srcnat.
 const RAW: i32 = -300;
@@ -78,6 +80,11 @@ fn sets(family: Family) -> Vec<Set> {
         set(PORTS_ON_ADDRESS, full_key(), target()),
         set(PORTS, vec![Type::Protocol, Type::Port], target()),
         set(OPEN, full_key(), None),
+        set(
+            LINKS,
+            vec![address, address, Type::Protocol, Type::Port],
+            None,
+        ),
     ]
 }
 
@@ -152,9 +159,26 @@ pub(super) fn changes(changes: &[Change], families: &[Family]) -> Vec<Command> {
         Change::RemoveNetwork(network) => each_family(network, remove_network),
         Change::AddPort(port) => port_elements(port, true),
         Change::RemovePort(port) => port_elements(port, false),
+        Change::AddLink(link) => vec![link_element(link, true)],
+        Change::RemoveLink(link) => vec![link_element(link, false)],
     });
-    all.filter(|command| families.contains(&command.family))
-        .collect()
+    let mut commands: Vec<Command> = Vec::new();
+    for command in all.filter(|command| families.contains(&command.family)) {
+        // A container's port that several of the host, or several links, lead to is opened once.
+        if !(is_opening(&command) && commands.contains(&command)) {
+            commands.push(command);
+        }
+    }
+    commands
+}
+
+fn is_opening(command: &Command) -> bool {
+    match command.action {
+        Action::AddElement { set, .. } | Action::DeleteElement { set, .. } => {
+            [OPEN, LINKS].contains(&set)
+        }
+        _ => false,
+    }
 }
 
 fn each_family(
@@ -247,10 +271,9 @@ fn network_elements(
 
 /// Towards containers: answers, neighbours, published ports; nothing else.
 fn forward_in(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
-    let between = if network.icc {
-        Statement::Accept
-    } else {
-        Statement::Drop
+    let between = match network.icc {
+        true => Statement::Accept,
+        false => Statement::Drop,
     };
     let mut rules = vec![
         vec![
@@ -266,6 +289,10 @@ fn forward_in(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement
             1,
             vec![Statement::Dnatted, Statement::Counter, Statement::Accept],
         );
+    }
+    if !network.icc {
+        let linked = Statement::SourceAndDestinationIn(LINKS);
+        rules.insert(1, vec![linked, Statement::Counter, Statement::Accept]);
     }
     if !network.internal {
         rules.extend(from_outside(network, family));
@@ -354,7 +381,10 @@ fn is_translated(mode: GatewayMode) -> bool {
 }
 
 fn direct(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
-    if network.allows_direct_routing || !is_guarded(family.mode) {
+    if network.allows_direct_routing
+        || !is_guarded(family.mode)
+        || !leaves_translated(network, family)
+    {
         return Vec::new();
     }
     let trusted = network.trusted.iter().map(|name| {
@@ -370,6 +400,12 @@ fn direct(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
     statements.extend([Statement::Counter, Statement::Drop]);
     rules.push(statements);
     rules
+}
+
+/// Whether answers come to the host's address. Where they come to the container's own, `forward-in` alone decides, which knows
+/// connections.
+fn leaves_translated(network: &NetworkRules, family: &FamilyRules) -> bool {
+    network.masquerade || family.source.is_some() || network.internal
 }
 
 /// Whether container addresses are for the host and their neighbours alone.
@@ -402,6 +438,27 @@ fn port_elements(port: &PortRule, add: bool) -> Vec<Command> {
         }
     });
     of_family(Family::of(port.address), actions.collect())
+}
+
+fn link_element(link: &LinkRule, add: bool) -> Command {
+    let key = vec![
+        Field::Address(link.from),
+        Field::Address(link.to),
+        Field::Protocol(link.protocol.number()),
+        Field::Port(link.port),
+    ];
+    let element = Element {
+        key: Key::Fields(key),
+        value: None,
+    };
+    let set = LINKS;
+    Command {
+        family: Family::of(link.from),
+        action: match add {
+            true => Action::AddElement { set, element },
+            false => Action::DeleteElement { set, element },
+        },
+    }
 }
 
 fn translation(port: &PortRule) -> (&'static str, Element) {
@@ -550,6 +607,7 @@ mod tests {
             rules,
             [
                 "forward-in-br7 ct state established,related counter accept",
+                "forward-in-br7 saddr . daddr . meta l4proto . th dport @links counter accept",
                 r#"forward-in-br7 iifname "br7" counter drop"#,
                 "forward-in-br7 counter drop",
                 r#"forward-out-br7 oifname != "br7" counter drop"#,

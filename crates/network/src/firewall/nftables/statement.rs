@@ -27,6 +27,8 @@ pub(super) enum Statement {
     Protocol(u8),
     /// Destination address, protocol and port are in a set.
     DestinationIn(&'static str),
+    /// Source address, destination address, protocol and port are in a set.
+    SourceAndDestinationIn(&'static str),
     /// `ct state established,related`
     Established,
     /// `ct status dnat`
@@ -101,7 +103,13 @@ impl Statement {
                 compare(rule, true, &[*number]);
             }
             Statement::DestinationIn(set) => {
-                key(rule, family, true);
+                key(rule, family, REGISTER_4, true);
+                lookup(rule, set, None);
+            }
+            Statement::SourceAndDestinationIn(set) => {
+                let (offset, length) = (source_offset(family), family.length());
+                payload(rule, NETWORK_HEADER, offset, length, REGISTER_4);
+                key(rule, family, REGISTER_4 + length / 4, true);
                 lookup(rule, set, None);
             }
             Statement::Established => conntrack_bit(rule, CT_STATE, STATE_ESTABLISHED_RELATED),
@@ -159,9 +167,8 @@ fn destination(rule: &mut Attributes, family: Family, register: u32) {
     payload(rule, NETWORK_HEADER, offset, family.length(), register);
 }
 
-/// Protocol and port, with the destination before them if so asked, in consecutive 4-byte registers.
-fn key(rule: &mut Attributes, family: Family, with_address: bool) {
-    let mut register = REGISTER_4;
+/// Protocol and port, with the destination before them if so asked, in consecutive 4-byte registers from `register` on.
+fn key(rule: &mut Attributes, family: Family, mut register: u32, with_address: bool) {
     if with_address {
         destination(rule, family, register);
         register += family.length() / 4;
@@ -172,7 +179,7 @@ fn key(rule: &mut Attributes, family: Family, with_address: bool) {
 
 /// The concatenated key, the map's answer over it, then the translation.
 fn dnat(rule: &mut Attributes, family: Family, map: &str, with_address: bool) {
-    key(rule, family, with_address);
+    key(rule, family, REGISTER_4, with_address);
     lookup(rule, map, Some(REGISTER));
     expression(rule, "nat", |data| {
         data.u32(1, NAT_DESTINATION)
@@ -319,6 +326,9 @@ impl fmt::Display for Statement {
             Statement::Protocol(number) => write!(f, "meta l4proto {number}"),
             Statement::DestinationIn(set) => {
                 write!(f, "daddr . meta l4proto . th dport @{set}")
+            }
+            Statement::SourceAndDestinationIn(set) => {
+                write!(f, "saddr . daddr . meta l4proto . th dport @{set}")
             }
             Statement::Established => f.write_str("ct state established,related"),
             Statement::Dnatted => f.write_str("ct status dnat"),
