@@ -478,6 +478,31 @@ fn a_name_server_in_the_container_may_have_the_port() {
     });
 }
 
+/// kind's nodes have their name server answer pods, by changing what `iptables-save` shows.
+#[test]
+fn rules_of_the_name_server_are_those_that_programs_expect() {
+    on_a_host(|| {
+        let dir = Dir::new();
+        let manager = open(dir.config());
+        with_network(&manager);
+        let container = Container::start(&manager, "node");
+        inside(&container.sandbox.netns, || {
+            let saved = run("iptables-save -t nat");
+            for line in [
+                ":DOCKER_OUTPUT - [0:0]",
+                "-A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT",
+                "-A DOCKER_OUTPUT -d 127.0.0.11/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 127.0.0.11:",
+                "-A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:",
+            ] {
+                assert!(saved.contains(line), "{line}: {saved}");
+            }
+            run("iptables -t nat -A DOCKER_OUTPUT -d 192.0.2.5 -j ACCEPT");
+        });
+        assert!(resolve(&container.client(), "node").is_some());
+        container.stop(&manager);
+    });
+}
+
 #[test]
 fn long_answers_come_over_tcp() {
     on_a_host(|| {

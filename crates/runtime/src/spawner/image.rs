@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, openat};
+use rustix::fs::{
+    MemfdFlags, Mode, OFlags, SealFlags, Stat, fcntl_add_seals, fstat, memfd_create, openat, stat,
+};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen,
@@ -44,12 +46,19 @@ pub fn overlay(binary: &Path) -> io::Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
     let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    Ok(openat(
+    let image = openat(
         &mount,
         name,
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
-    )?)
+    )?;
+    // An overlay does not see what is mounted over its layers: a binary that a container has as a bind mount is another file there.
+    let (seen, wanted) = (fstat(&image)?, stat(binary)?);
+    let what = |file: &Stat| (file.st_size, file.st_mtime, file.st_mtime_nsec);
+    if what(&seen) != what(&wanted) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(image)
 }
 
 /// A copy in memory that its own kernel object refuses to change.
