@@ -275,20 +275,19 @@ fn prepare_ahead(
                     thread::sleep(REFILL_DELAY);
                 }
                 let namespace = prepare(worker);
+                // The thread is in the one just made: a container that gets it would leave it behind with its pair until the
+                // next is made, which may be never.
+                worker.go_home();
                 shared.stock.lock().ready.push_back(namespace);
                 shared.changed.notify_all();
             }
-            Next::GiveUp(stock) => {
-                // The thread is in the one made last and would keep it alive.
-                worker.go_home();
-                drop(stock);
-            }
+            Next::GiveUp(stock) => drop(stock),
             Next::End => return,
         }
     }
 }
 
-/// What a preparing thread keeps of the host's namespace. It is in the namespace made last, and leaves it by making the next.
+/// What a preparing thread keeps of the host's namespace, where it goes back to from each that it makes.
 struct Worker {
     host: Arc<OwnedFd>,
     host_connection: Connection,
@@ -399,5 +398,40 @@ fn open_ipv6_default() -> Result<Option<File>, NetworkError> {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(NetworkError::io(format!("open {path}"), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Namespaces of this process's threads called `name`.
+    fn namespaces_of(name: &str) -> Vec<std::path::PathBuf> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let named = tasks.filter(|task| {
+            let comm = std::fs::read_to_string(task.path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim_end() == name)
+        });
+        named
+            .filter_map(|task| std::fs::read_link(task.path().join("ns/net")).ok())
+            .collect()
+    }
+
+    #[test]
+    fn the_preparing_thread_stays_in_no_namespace_that_it_made() {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "making network namespaces takes root"
+        );
+        let home = std::fs::read_link(Path::new("/proc/thread-self/ns/net")).unwrap();
+        let pool = NamespacePool::start("netns-test", None, |worker| worker.prepare()).unwrap();
+        pool.take().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        let full = || pool.shared.stock.lock().ready.len() == READY;
+        while !(full() && namespaces_of("netns-test") == [home.clone()]) {
+            assert!(Instant::now() < end, "{:?}", namespaces_of("netns-test"));
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
