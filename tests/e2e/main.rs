@@ -33,6 +33,7 @@ mod limits;
 mod log_drivers;
 mod logs;
 mod metrics;
+mod nested;
 mod network;
 mod network_options;
 mod networks;
