@@ -111,6 +111,8 @@ pub struct Settings {
     pub max_concurrent_downloads: i64,
     pub max_concurrent_uploads: i64,
     pub max_download_attempts: i64,
+    /// Of the database that networks of a swarm share: checked, and nothing more.
+    pub network_diagnostic_port: i64,
     pub shutdown_timeout: i64,
 }
 
@@ -292,6 +294,12 @@ impl Settings {
                 return Err(format!("invalid {what}: {value}"));
             }
         }
+        if !(0..=65535).contains(&self.network_diagnostic_port) {
+            return Err(format!(
+                "invalid network-diagnostic-port ({}): value must be between 0 and 65535",
+                self.network_diagnostic_port
+            ));
+        }
         if !self.bridge.is_empty() && self.bridge != "none" && !self.bip.is_empty() {
             return Err(
                 "you specified -b & --bip, mutually exclusive options. Please specify only one"
@@ -452,6 +460,10 @@ mod tests {
             (
                 json!({"max-concurrent-downloads": -1}),
                 "invalid max concurrent downloads: -1",
+            ),
+            (
+                json!({"network-diagnostic-port": 70000}),
+                "invalid network-diagnostic-port (70000): value must be between 0 and 65535",
             ),
             (json!({"labels": ["x"]}), "bad attribute format: x"),
             (json!({"dns": ["x"]}), "x is not an ip address"),
