@@ -228,6 +228,7 @@ impl Default for Settings {
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             max_download_attempts: 5,
+            network_diagnostic_port: 0,
             shutdown_timeout: 15,
         }
     }
