@@ -55,7 +55,7 @@ fn with_iptables(program: &Path, docker: &Path, behind: &[&str]) -> Command {
     test.args(["test", "--package", "wharf-e2e", "--test", "e2e"])
         .args(["--profile", TEST_PROFILE, "--"])
         .args(match behind.is_empty() {
-            true => &["network", "ports::", "dns::"],
+            true => &["network", "ports::", "dns::"][..],
             false => behind,
         })
         .env("WHARF_E2E_FIREWALL", "iptables")
