@@ -264,9 +264,21 @@ impl<R: BufRead> TarReader<R> {
         Ok(bytes)
     }
 
+    /// An archive may end where the padding of its last entry should begin, or within it, as Go's reader takes it: the stock CLI sends
+    /// a context like that for a Dockerfile from elsewhere (`docker build -f`).
     fn pass_padding(&mut self, sink: &mut dyn RawSink) -> io::Result<()> {
-        self.remaining = std::mem::take(&mut self.padding) as u64;
-        self.data_as_raw(sink)
+        let mut rest = std::mem::take(&mut self.padding);
+        while rest > 0 {
+            let available = self.input.fill_buf()?;
+            let n = available.len().min(rest);
+            if n == 0 {
+                return Ok(());
+            }
+            sink.raw(&available[..n])?;
+            self.input.consume(n);
+            rest -= n;
+        }
+        Ok(())
     }
 
     /// After a block of zeros only another one, or nothing, may follow.
@@ -295,4 +307,28 @@ impl RawSink for Body<'_> {
 pub fn padding_of(size: u64) -> usize {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     (BLOCK - over) % BLOCK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::write_header;
+
+    #[test]
+    fn an_archive_may_end_in_the_padding_of_its_last_entry() {
+        let mut archive = Vec::new();
+        write_header(&mut archive, "f", 3, 0).expect("write to memory");
+        archive.extend_from_slice(b"abc");
+        for (length, is_whole) in [(514, false), (515, true), (600, true), (1023, true)] {
+            archive.resize(length.max(515), 0);
+            let mut reader = TarReader::new(&archive[..length]);
+            let first = reader.next(&mut ()).expect("a header");
+            assert_eq!(first.expect("an entry").size, 3);
+            let data = reader.data_as_raw(&mut ());
+            assert_eq!(data.is_ok(), is_whole, "{length}");
+            if is_whole {
+                assert!(reader.next(&mut ()).expect("the end").is_none(), "{length}");
+            }
+        }
+    }
 }

@@ -122,12 +122,12 @@ impl Monitor {
         Ok(())
     }
 
+    /// Without a terminal nothing happens, as in Docker (containerd's shim): clients resize before they look.
     fn resize(&self, target: &Target, rows: u16, cols: u16) -> io::Result<()> {
-        self.find(target)?
-            .console
-            .as_ref()
-            .ok_or(Errno::NOTTY)?
-            .resize(rows, cols)
+        match &self.find(target)?.console {
+            Some(console) => console.resize(rows, cols),
+            None => Ok(()),
+        }
     }
 
     fn signal(&self, target: &Target, signal: i32) -> io::Result<()> {

@@ -72,6 +72,7 @@ pub fn table() -> Vec<Route> {
         route(M::HEAD, "/_ping", system::ping),
         route(M::GET, "/version", system::version),
         route(M::GET, "/info", system::info),
+        route(M::GET, "/plugins", system::plugins),
         route(M::GET, "/events", events::events),
         route(M::GET, "/system/df", system::disk_usage),
         route(M::GET, "/containers/json", containers::list),

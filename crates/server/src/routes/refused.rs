@@ -6,7 +6,6 @@ pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
     ("POST", "/containers/{name}/checkpoints"),
     ("DELETE", "/containers/{name}/checkpoints/{checkpoint}"),
     ("POST", "/grpc"),
-    ("GET", "/plugins"),
     ("POST", "/plugins/create"),
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
