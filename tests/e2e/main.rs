@@ -49,5 +49,6 @@ mod runtimes;
 mod sdk;
 mod survival;
 mod system;
+mod systemd;
 mod tty;
 mod wait;

@@ -1,6 +1,7 @@
 //! Debian packages that the tests need, installed when their program is missing.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,6 +40,9 @@ pub(crate) const TESTS: &[Need] = &[
     ("podman", "podman"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("/lib/systemd/systemd", "systemd"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("/usr/share/dbus-1/system.conf", "dbus-system-bus-common"),
     ("bzip2", "bzip2"),
     ("xz", "xz-utils"),
     (
@@ -99,8 +103,7 @@ fn apt_get() -> Command {
     command
 }
 
-/// The stock `docker` CLI: the one in the path, else the one out of Debian's package, unpacked and not installed, so that no
-/// daemon is started beside ours.
+/// The stock `docker` CLI: the one in the path, else the one out of Debian's package.
 pub(crate) fn docker_cli() -> Result<PathBuf> {
     if let Some(found) = find_program("docker") {
         return Ok(found);
@@ -108,7 +111,8 @@ pub(crate) fn docker_cli() -> Result<PathBuf> {
     let tools = target_dir().join("tools");
     let program = tools.join("usr/bin/docker");
     if !program.exists() {
-        unpack_docker(&tools)?;
+        // Debian 13 has the client in a package of its own, Debian 12 beside the daemon.
+        unpack(&tools, &[&["docker-cli", "docker.io"]])?;
     }
     if !program.exists() {
         bail!("no docker CLI in Debian's packages docker-cli and docker.io");
@@ -116,14 +120,30 @@ pub(crate) fn docker_cli() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn unpack_docker(tools: &Path) -> Result<()> {
+/// A search path at whose end are Debian's `dockerd` and `containerd`, which run with our runtime in tests.
+pub(crate) fn path_with_engines() -> Result<OsString> {
+    let tools = target_dir().join("tools");
+    let bin = ["usr/bin", "usr/sbin"].map(|dir| tools.join(dir));
+    let is_there =
+        |name: &str| find_program(name).is_some() || bin.iter().any(|dir| dir.join(name).exists());
+    if !is_there("dockerd") || !is_there("containerd") {
+        unpack(&tools, &[&["docker.io"], &["containerd"]])?;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let all = env::split_paths(&path).chain(sbin).chain(bin);
+    Ok(env::join_paths(all)?)
+}
+
+/// Unpacks packages without installing them, so that no daemon is started beside ours. Of each list, the first that there is.
+fn unpack(tools: &Path, packages: &[&[&str]]) -> Result<()> {
     std::fs::create_dir_all(tools)?;
     run(apt_get().arg("update"))?;
-    // Debian 13 has the client in a package of its own, Debian 12 beside the daemon.
-    for package in ["docker-cli", "docker.io"] {
-        let download = run(apt_get().args(["download", package]).current_dir(tools));
-        if download.is_ok() {
-            break;
+    for names in packages {
+        let download =
+            |name: &&str| run(apt_get().args(["download", name]).current_dir(tools)).is_ok();
+        if !names.iter().any(download) {
+            bail!("none of Debian's packages {names:?} can be downloaded");
         }
     }
     for entry in std::fs::read_dir(tools)? {

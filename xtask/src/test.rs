@@ -21,6 +21,7 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
     let package = dist::deb(&program, &target_dir().join("dist"))?;
     // Of each target; longer on demand.
     let fuzz = std::env::var("WHARF_FUZZ_SECONDS").unwrap_or_else(|_| "60".to_owned());
+    let path = packages::path_with_engines()?;
     suite::run(
         |behind| {
             let mut test = cargo();
@@ -29,7 +30,8 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
                 .args(extra)
                 .args(if behind.is_empty() { None } else { Some("--") })
                 .args(behind);
-            test.env("WHARF_BIN", &program)
+            test.env("PATH", &path)
+                .env("WHARF_BIN", &program)
                 .env("WHARF_DEB", &package)
                 .env("WHARF_IMAGES", images_dir())
                 .env("WHARF_DOCKER_CLI", &docker)

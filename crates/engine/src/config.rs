@@ -8,7 +8,7 @@ use wharf_network::NetworkConfig;
 
 use crate::images::collect::CollectLimits;
 use crate::userns::subid::Remap;
-pub use wharf_runtime::plan::SeccompPolicy;
+pub use wharf_runtime::plan::{SeccompPolicy, is_slice};
 use wharf_store::StoreSettings;
 use wharf_store::drivers::Choice;
 
@@ -43,6 +43,8 @@ pub struct EngineConfig {
     pub no_new_privileges: bool,
     /// System call filter of containers that do not bring their own.
     pub seccomp_profile: SeccompProfile,
+    /// Label containers where the host has SELinux.
+    pub selinux_enabled: bool,
     /// Ids of all containers that do not say otherwise.
     pub userns_remap: Option<Remap>,
     /// Directories with descriptions of CDI devices; a later one wins.
@@ -205,6 +207,7 @@ impl EngineConfig {
             init_binary: "docker-init".into(),
             no_new_privileges: false,
             seccomp_profile: SeccompProfile::default(),
+            selinux_enabled: false,
             userns_remap: None,
             cdi_spec_dirs: crate::cdi::DEFAULT_DIRS.map(str::to_owned).into(),
             cpu_rt_period: 0,

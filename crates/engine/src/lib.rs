@@ -28,6 +28,7 @@ pub mod networks;
 pub mod plugins;
 mod registry;
 mod sbom;
+pub mod selinux;
 pub mod state;
 pub mod userns;
 pub mod volumes;
@@ -73,6 +74,8 @@ pub struct Engine {
     pub(crate) placing_ids: parking_lot::Mutex<()>,
     /// What its control groups can limit.
     pub(crate) abilities: Abilities,
+    /// How containers are labelled; `None` is not at all.
+    pub(crate) selinux: Option<selinux::Policy>,
     /// Events.
     pub events: EventBus,
     pub(crate) database: Arc<Database>,

@@ -19,6 +19,7 @@ use crate::container::registry::Registry;
 use crate::events::EventBus;
 use crate::exec::Execs;
 use crate::images::pull::download::Downloads;
+use crate::selinux::Policy;
 use crate::state::{ContainerRow, Database};
 use crate::volumes::Volumes;
 use crate::{Engine, EngineConfig, Error, Result, blocking, ids, images, networks};
@@ -55,10 +56,15 @@ impl Engine {
         let volumes = Volumes::open(config.data_root.join("volumes"), database.clone())?;
         let (store, network) = (store?, network?);
         let registry = crate::registry::config(&config.live).map_err(Error::invalid)?;
+        let selinux = selinux_policy(&config, &host);
         let engine = Arc::new_cyclic(|this| Engine {
             id,
             placing_ids: parking_lot::Mutex::new(()),
-            abilities: Abilities::probe(&host),
+            abilities: Abilities {
+                selinux: selinux.is_some(),
+                ..Abilities::probe(&host)
+            },
+            selinux,
             host,
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             events: EventBus::default(),
@@ -84,6 +90,17 @@ impl Engine {
         engine.clear_builds();
         Ok(engine)
     }
+}
+
+/// Labels are given where they are wanted and the host has them; where it has not, dockerd goes on without, too.
+fn selinux_policy(config: &EngineConfig, host: &HostFacts) -> Option<Policy> {
+    let policy = (config.selinux_enabled && host.features.selinux)
+        .then(Policy::load)
+        .flatten();
+    if config.selinux_enabled && policy.is_none() {
+        tracing::warn!("could not enable SELinux on the host system");
+    }
+    policy
 }
 
 fn make_directories(config: &EngineConfig) -> Result<()> {

@@ -193,6 +193,7 @@ impl Bundle {
                 no_pivot: wishes.no_pivot,
                 keep_keyring: wishes.no_new_keyring,
                 rootless: wishes.rootless,
+                systemd: wishes.systemd,
             },
         };
         Ok(plan(&self.spec, extra, host)?)

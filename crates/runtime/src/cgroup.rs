@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use control::create;
-pub(crate) use control::open_dir;
+pub(crate) use control::{make_birthplace, open_dir};
 pub use stats::{BlockIoEntry, CgroupStats, CpuStats, MemoryStats, PidsStats, Stall};
 
 /// Where a container's control group is. Part of the plan; all later operations work on it alone.
@@ -26,12 +26,19 @@ pub enum CgroupPath {
 /// A v1 directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct V1Dir {
-    /// Controllers of the hierarchy, e.g. `["cpu", "cpuacct"]` or `["name=systemd"]`.
+    /// Controllers of the hierarchy, e.g. `["cpu", "cpuacct"]` or `["name=systemd"]`; none: the unified hierarchy beside others.
     pub controllers: Vec<String>,
     /// Mount point of the hierarchy.
     pub mount: PathBuf,
     /// Absolute host path of the container's directory.
     pub dir: PathBuf,
+}
+
+impl V1Dir {
+    /// Whether this is no v1 directory at all, but the hybrid layout's unified one.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
+    }
 }
 
 /// Why a control group operation failed. Texts are runc's where it has one.
@@ -99,6 +106,17 @@ impl CgroupPath {
             CgroupPath::V1(dirs) => dirs
                 .iter()
                 .find(|d| d.controllers.iter().any(|c| c == controller))
+                .map(|d| d.dir.as_path()),
+            CgroupPath::V2(dir) => Some(dir),
+        }
+    }
+
+    /// The unified directory: processes are born in it. On v1, the one of the hybrid layout.
+    pub(crate) fn birthplace(&self) -> Option<&Path> {
+        match self {
+            CgroupPath::V1(dirs) => dirs
+                .iter()
+                .find(|d| d.is_unified())
                 .map(|d| d.dir.as_path()),
             CgroupPath::V2(dir) => Some(dir),
         }

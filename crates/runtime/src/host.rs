@@ -34,6 +34,8 @@ pub struct KernelFeatures {
     pub seccomp: bool,
     /// AppArmor is the active security module.
     pub apparmor: bool,
+    /// SELinux is there.
+    pub selinux: bool,
     /// User namespaces may be created.
     pub user_namespaces: bool,
     /// Cgroup namespaces (Linux 4.6).
@@ -58,7 +60,7 @@ pub enum Arch {
 pub enum CgroupLayout {
     /// One hierarchy per controller set.
     V1 {
-        /// The mounted hierarchies.
+        /// The mounted hierarchies, the unified one last.
         hierarchies: Vec<V1Hierarchy>,
     },
     /// The unified hierarchy only.
@@ -72,10 +74,10 @@ pub enum CgroupLayout {
     },
 }
 
-/// One mounted v1 hierarchy.
+/// One mounted v1 hierarchy, or beside such ones the unified one, which then has no controllers (systemd's hybrid layout).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct V1Hierarchy {
-    /// Its controllers, e.g. `["cpu", "cpuacct"]`; a named one has one entry such as `name=systemd`.
+    /// Its controllers, e.g. `["cpu", "cpuacct"]`; a named one has one entry such as `name=systemd`, the unified one has none.
     pub controllers: Vec<String>,
     /// Where it is mounted.
     pub mount: PathBuf,

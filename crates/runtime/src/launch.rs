@@ -50,6 +50,7 @@ use self::detour::Detour;
 use self::report::{Event, Heard, Outcome};
 use crate::cgroup::{self, CgroupPath};
 use crate::plan::{ContainerPlan, ExecPlan, Hooks, NamespaceSource};
+use crate::systemd;
 
 pub use waiting::start;
 
@@ -204,7 +205,12 @@ fn start_init(
     start: Option<OwnedFd>,
 ) -> Result<Launched, LaunchError> {
     let group = match &plan.cgroup.path {
-        CgroupPath::V2(dir) if make_group(plan)? => Some(open_group(dir)?),
+        CgroupPath::V2(dir) if plan.cgroup.scope.is_none() && make_group(plan)? => {
+            Some(open_group(dir)?)
+        }
+        CgroupPath::V1(_) if plan.cgroup.scope.is_none() => {
+            cgroup::make_birthplace(&plan.cgroup.path)
+        }
         _ => None,
     };
     // With a user namespace they are mounted by us, after the clone.
@@ -235,7 +241,8 @@ fn start_init(
         forked => {
             drop((child, stdio, netns, start, idmaps));
             let child = StartedChild::new(forked, detour, parent)?;
-            let told = make_v1_group(plan, child.pid)
+            let told = start_scope(plan, child.pid)
+                .and_then(|()| make_v1_group(plan, child.pid))
                 .and_then(|()| userns::prepare(plan, child.pid))
                 .and_then(|trees| child.go_on(&trees));
             match told {
@@ -254,6 +261,23 @@ fn make_group(plan: &ContainerPlan) -> Result<bool, LaunchError> {
         Err(e) => Err(LaunchError::setup(format!(
             "unable to apply cgroup configuration: {e}"
         ))),
+    }
+}
+
+/// systemd makes the group around init, which waits. On v2 it is filled then; on v1 the other hierarchies come later.
+fn start_scope(plan: &ContainerPlan, pid: i32) -> Result<(), LaunchError> {
+    let Some(scope) = &plan.cgroup.scope else {
+        return Ok(());
+    };
+    match systemd::start(scope, pid.unsigned_abs()) {
+        Err(_) if plan.cgroup_optional => return Ok(()),
+        started => started.map_err(|e| {
+            LaunchError::setup(format!("unable to apply cgroup configuration: {e}"))
+        })?,
+    }
+    match &plan.cgroup.path {
+        CgroupPath::V2(_) => make_group(plan).map(drop),
+        CgroupPath::V1(_) => Ok(()),
     }
 }
 
@@ -301,7 +325,10 @@ pub fn launch_exec(
         return foreign::launch_exec(foreign, plan, stdio);
     }
     let group = match &plan.cgroup {
-        CgroupPath::V1(_) => None,
+        CgroupPath::V1(_) => plan
+            .cgroup
+            .birthplace()
+            .and_then(|dir| open_group(dir).ok()),
         CgroupPath::V2(dir) if plan.cgroup_optional => open_group(dir).ok(),
         CgroupPath::V2(dir) => Some(open_group(dir)?),
     };

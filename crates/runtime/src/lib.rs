@@ -18,4 +18,5 @@ pub mod plan;
 pub mod protocol;
 pub mod seccomp;
 pub mod spawner;
+pub mod systemd;
 pub mod view;

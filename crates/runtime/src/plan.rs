@@ -27,6 +27,7 @@ use wharf_spec::runtime::Spec;
 use crate::cgroup::CgroupPath;
 use crate::host::HostFacts;
 use crate::seccomp::SeccompProgram;
+use crate::systemd::Scope;
 
 pub use hooks::{Hook, HookState, Hooks};
 pub use mappings::{IdRange, Mappings};
@@ -381,6 +382,8 @@ pub struct CgroupPlan {
     pub writes: Vec<CgroupWrite>,
     /// v2: program of type `BPF_PROG_TYPE_CGROUP_DEVICE`, one `u64` per instruction. Empty allows all.
     pub device_program: Vec<u64>,
+    /// systemd makes it.
+    pub scope: Option<Box<Scope>>,
 }
 
 /// One value of a control group.
@@ -428,6 +431,8 @@ pub struct OciExtra {
     pub keep_keyring: bool,
     /// We may not be allowed to manage control groups.
     pub rootless: bool,
+    /// Control groups are made by systemd, and `linux.cgroupsPath` is `slice:prefix:name`.
+    pub systemd: bool,
 }
 
 /// Where the system call filter comes from.
@@ -481,13 +486,16 @@ pub enum PlanError {
     /// A kernel parameter that would not stay inside the container; runc's text.
     #[error("{0}")]
     Sysctl(String),
+    /// runc's text.
+    #[error("selinux label is specified in config, but selinux is disabled or not supported")]
+    Selinux,
     /// The seccomp profile cannot be compiled.
     #[error(transparent)]
     Seccomp(#[from] crate::seccomp::SeccompError),
 }
 
 pub(crate) use mounts::attr;
-pub use resources::plan_update;
+pub use resources::{is_slice, plan_update, plan_update_properties};
 
 /// Plans a container. Pure: reads nothing but its arguments.
 pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<ContainerPlan, PlanError> {
@@ -499,7 +507,7 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
     namespaces::refuse_unsupported(linux)?;
     let namespaces = namespaces::plan_namespaces(linux)?;
     let mappings = namespaces::plan_mappings(linux, &namespaces)?;
-    let cgroup = resources::plan_cgroup(linux, host)?;
+    let cgroup = resources::plan_cgroup(linux, &extra.oci, host)?;
     let mut mounts = mounts::plan_mounts(spec, &namespaces, &cgroup.path)?;
     mounts::plan_idmaps(&mut mounts, &extra.oci.mount_mappings, &mappings)?;
     let caps = capability::plan_caps(process.capabilities().as_ref(), host.cap_bounding);
@@ -509,6 +517,7 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
         caps.bounding,
         host,
     )?;
+    check_selinux(process.selinux_label(), host)?;
     // A bound /dev is the caller's own and is used as it is (runc).
     let own_dev = !mounts::has_bound_dev(&mounts);
     let has_own_uts = namespaces.uts != NamespaceSource::Host;
@@ -595,6 +604,7 @@ pub fn plan_exec_oci(
     preserve_fds: u32,
     host: &HostFacts,
 ) -> Result<ExecPlan, PlanError> {
+    check_selinux(process.selinux_label(), host)?;
     let mut planned = process::plan_oci_exec(&container.process, process, host.cap_bounding)?;
     planned.preserve_fds = preserve_fds;
     Ok(ExecPlan {
@@ -604,6 +614,14 @@ pub fn plan_exec_oci(
         process: planned,
         foreign: None,
     })
+}
+
+fn check_selinux(label: &Option<String>, host: &HostFacts) -> Result<(), PlanError> {
+    match label.as_deref() {
+        None | Some("") => Ok(()),
+        Some(_) if host.features.selinux => Ok(()),
+        Some(_) => Err(PlanError::Selinux),
+    }
 }
 
 /// A path of the spec as text: JSON has no other, and neither has `/proc/mounts`.

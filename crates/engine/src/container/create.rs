@@ -80,6 +80,7 @@ impl Engine {
         self.check_runtime(&host.runtime)?;
         super::links::check_mode(&host)?;
         validate::conflicts(&config, &host)?;
+        validate::cgroup_parent(&host, &self.config.cgroup_driver)?;
         let mut warnings = validate::host_config(&mut host, &self.abilities)?;
         let image = self.find_image(&config.image)?;
         warnings.extend(check_platform(&config.image, platform, &image.1)?);
@@ -93,6 +94,7 @@ impl Engine {
             crate::userns::conflicts(&host)?;
         }
         self.pin_shared_namespaces(&mut host)?;
+        self.imply_labels(&mut host)?;
         let image_volumes = config
             .volumes
             .iter()
@@ -162,6 +164,7 @@ impl Engine {
             normalise::program(&config).ok_or_else(|| Error::invalid("no command specified"))?;
         let from = self.mounts_of_others(&host_config)?;
         let wanted = mounts::plan(&host_config, &image_volumes, from)?;
+        let labels = self.new_labels(&host_config)?;
         let size = storage::size_limit(&host_config)?;
         self.store.create_rw(id, &image_id, size)?;
         let directory = self.config.container_dir(id);
@@ -184,6 +187,8 @@ impl Engine {
             os,
             log_options,
             first_id: 0,
+            process_label: labels.process,
+            mount_label: labels.mount,
             host_config,
         };
         let _placing = self.placing_ids.lock();

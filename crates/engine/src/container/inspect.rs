@@ -63,6 +63,8 @@ impl Engine {
             )
             .filter(|_| state.started_before)
             .unwrap_or_default(),
+            mount_label: record.mount_label.clone(),
+            process_label: record.process_label.clone(),
             exec_ids: (!exec_ids.is_empty()).then_some(exec_ids),
             host_config: self.host_config_shown(&record),
             graph_driver: self.graph_driver(&record)?,

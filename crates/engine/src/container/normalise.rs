@@ -57,9 +57,6 @@ pub fn host_config(host: &mut HostConfig, engine: &LiveConfig, cgroup_v2: bool) 
     if host.runtime.is_empty() {
         host.runtime.clone_from(&engine.default_runtime);
     }
-    if host.privileged && host.security_opt.is_none() {
-        host.security_opt = Some(vec!["label=disable".into()]);
-    }
     if !host.privileged {
         host.masked_paths
             .get_or_insert_with(|| MASKED_PATHS.map(str::to_owned).into());

@@ -45,6 +45,12 @@ pub struct Record {
     /// Where its own range of user and group ids begins on the host, with `--userns auto`.
     #[serde(default)]
     pub first_id: u32,
+    /// SELinux label of its processes; empty without.
+    #[serde(default)]
+    pub process_label: String,
+    /// SELinux label of its files likewise.
+    #[serde(default)]
+    pub mount_label: String,
 }
 
 /// Another container under a name of one's own.

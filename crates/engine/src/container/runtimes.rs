@@ -53,9 +53,13 @@ impl Engine {
                 "unknown or invalid runtime name: {name}"
             )));
         };
+        let mut args = args.clone();
+        if self.config.cgroup_driver == "systemd" {
+            args.push("--systemd-cgroup".to_owned());
+        }
         Ok(Some(Box::new(ForeignPlan {
             program: find(path).ok_or_else(|| not_found(path))?,
-            args: args.clone(),
+            args,
             root: self.config.exec_root.join(format!("runtime-{name}")),
             bundle: self.config.monitor_dir(&record.id).join("bundle"),
             id: record.id.clone(),

@@ -173,6 +173,7 @@ impl Engine {
         make_private_dir(&self.config.monitor_dir(&record.id))?;
         self.mount_shared_memory(record)?;
         let mounts = self.ready_mounts(record)?;
+        self.label_sources(record)?;
         let plan = self
             .plan_container(record, &mounts, linked, userns)
             .map_err(|error| {
@@ -257,7 +258,13 @@ impl Engine {
             userns,
         };
         let (spec, groups) = spec::make(&inputs)?;
-        let extra = spec::extra(&inputs, &spec, self.store.rootfs(&record.id)?, &groups)?;
+        let mut rootfs = self.store.rootfs(&record.id)?;
+        if let (RootfsMount::Overlay { options, .. }, false) =
+            (&mut rootfs, record.mount_label.is_empty())
+        {
+            options.push(format!("context={}", record.mount_label));
+        }
+        let extra = spec::extra(&inputs, &spec, rootfs, &groups)?;
         let foreign = self.foreign_runtime(record, &spec, &extra)?;
         if foreign.is_some() && userns.path.is_some() {
             return Err(Error::not_implemented(

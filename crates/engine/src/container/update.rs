@@ -1,7 +1,8 @@
 //! `POST /containers/{id}/update`: limits and restart policy of a container that exists (moby `daemon/update.go`).
 
 use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
-use wharf_runtime::plan::{CgroupWrite, plan_update};
+use wharf_runtime::plan::{CgroupWrite, plan_update, plan_update_properties};
+use wharf_runtime::systemd::{self, Property};
 use wharf_spec::runtime::LinuxResources;
 
 use super::start::plan_error;
@@ -47,7 +48,13 @@ impl Engine {
     async fn change_limits(&self, live: &Live, own: &HostConfig, new: &HostConfig) -> Result<()> {
         let path = live.plan.cgroup.path.clone();
         let (before, after) = (self.plan_limits(live, own)?, self.plan_limits(live, new)?);
+        let scope = live.plan.cgroup.scope.clone();
+        let properties = self.plan_properties(live, new)?;
         crate::blocking(move || {
+            if let Some(scope) = scope {
+                systemd::change(&scope, &properties)
+                    .map_err(|error| Error::caused("failed to update the limits", error))?;
+            }
             path.write(&after).map_err(|error| {
                 // The refusal is what the client must hear.
                 let _ = path.write(&before);
@@ -55,6 +62,12 @@ impl Engine {
             })
         })
         .await
+    }
+
+    fn plan_properties(&self, live: &Live, host: &HostConfig) -> Result<Vec<(String, Property)>> {
+        let mut resources = LinuxResources::default();
+        spec::resources::fill(&mut resources, host)?;
+        plan_update_properties(&live.plan.cgroup.path, &resources).map_err(plan_error)
     }
 
     fn plan_limits(&self, live: &Live, host: &HostConfig) -> Result<Vec<CgroupWrite>> {

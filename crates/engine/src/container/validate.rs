@@ -248,6 +248,17 @@ fn security(host: &HostConfig, can: &Abilities) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
+/// systemd's groups have names of its own (moby `verifyPlatformContainerSettings`).
+pub fn cgroup_parent(host: &HostConfig, driver: &str) -> Result<()> {
+    let parent = host.cgroup_parent.as_str();
+    if driver != "systemd" || parent.is_empty() || wharf_runtime::plan::is_slice(parent) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"",
+    ))
+}
+
 /// Go's `strconv.ParseBool`.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {

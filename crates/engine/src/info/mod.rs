@@ -152,11 +152,12 @@ impl Engine {
         [
             (features.apparmor, "name=apparmor"),
             (features.seccomp, &seccomp),
+            (self.selinux.is_some(), "name=selinux"),
+            (self.config.userns_remap.is_some(), "name=userns"),
             (
                 features.cgroup_namespaces && private_cgroups,
                 "name=cgroupns",
             ),
-            (self.config.userns_remap.is_some(), "name=userns"),
             (self.config.no_new_privileges, "name=no-new-privileges"),
         ]
         .into_iter()

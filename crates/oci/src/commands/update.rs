@@ -5,7 +5,8 @@ use std::io::Read;
 
 use serde_json::{Map, Value};
 use wharf_runtime::host::HostFacts;
-use wharf_runtime::plan::plan_update;
+use wharf_runtime::plan::{plan_update, plan_update_properties};
+use wharf_runtime::systemd;
 use wharf_spec::runtime::LinuxResources;
 
 use super::{Context, Done};
@@ -61,6 +62,10 @@ pub fn run(context: &Context, parsed: &Parsed) -> Done {
     };
     let host = HostFacts::probe().context(|| "read the host's facts".into())?;
     let group = &container.record.cgroup;
+    if let Some(scope) = container.plan()?.cgroup.scope {
+        systemd::change(&scope, &plan_update_properties(group, &resources)?)
+            .context(|| "update".into())?;
+    }
     group.write(&plan_update(group, &resources, &host)?)?;
     Ok(0)
 }

@@ -20,7 +20,9 @@ const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
 /// Makes the group, missing parents included, and fills in its values. On failure nothing is left behind.
 pub fn create(plan: &CgroupPlan) -> Result<(), CgroupError> {
     let made = match &plan.path {
-        CgroupPath::V1(dirs) => dirs.iter().try_for_each(make_v1),
+        CgroupPath::V1(dirs) => v1_only(dirs).try_for_each(make_v1),
+        // systemd has handed down what it was told to delegate.
+        CgroupPath::V2(dir) if plan.scope.is_some() => make_dirs(dir),
         CgroupPath::V2(dir) => make_v2(dir),
     };
     let filled = made
@@ -42,8 +44,7 @@ impl CgroupPath {
         let CgroupPath::V1(dirs) = self else {
             return Ok(());
         };
-        dirs.iter()
-            .try_for_each(|d| write_file(&d.dir.join("tasks"), "0"))
+        v1_only(dirs).try_for_each(|d| write_file(&d.dir.join("tasks"), "0"))
     }
 
     /// Moves a process of one thread in, for one that may not do so itself (v1 only).
@@ -51,8 +52,7 @@ impl CgroupPath {
         let CgroupPath::V1(dirs) = self else {
             return Ok(());
         };
-        dirs.iter()
-            .try_for_each(|d| write_file(&d.dir.join("tasks"), &pid.to_string()))
+        v1_only(dirs).try_for_each(|d| write_file(&d.dir.join("tasks"), &pid.to_string()))
     }
 
     /// v2: the directory, among this and nested ones, that a process is in.
@@ -216,6 +216,17 @@ impl CgroupPath {
             CgroupPath::V2(dir) => remove_dir(dir, deadline),
         }
     }
+}
+
+fn v1_only(dirs: &[V1Dir]) -> impl Iterator<Item = &V1Dir> {
+    dirs.iter().filter(|d| !d.is_unified())
+}
+
+/// The unified directory of the hybrid layout, where it can be made: nothing depends on it but who looks there for processes.
+pub(crate) fn make_birthplace(path: &CgroupPath) -> Option<OwnedFd> {
+    let dir = path.birthplace()?;
+    make_dirs(dir).ok()?;
+    open_dir(dir).ok()
 }
 
 /// For `CLONE_INTO_CGROUP` and device programs.

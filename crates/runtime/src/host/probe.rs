@@ -99,7 +99,14 @@ fn parse_cgroup_layout(
                 controllers,
             })
         }
-        _ if !hierarchies.is_empty() => Ok(CgroupLayout::V1 { hierarchies }),
+        unified if !hierarchies.is_empty() => {
+            hierarchies.extend(unified.map(|mount| V1Hierarchy {
+                own: own_path(own, &[]),
+                controllers: Vec::new(),
+                mount,
+            }));
+            Ok(CgroupLayout::V1 { hierarchies })
+        }
         _ => Err(HostError::NoCgroups),
     }
 }
@@ -158,6 +165,7 @@ fn probe_features() -> KernelFeatures {
         apparmor: says("/sys/module/apparmor/parameters/enabled", "Y")
             && exists("/sys/kernel/security/apparmor")
             && exists("/sbin/apparmor_parser"),
+        selinux: exists("/sys/fs/selinux/enforce"),
         user_namespaces: exists("/proc/self/ns/user")
             && !says("/proc/sys/user/max_user_namespaces", "0"),
         cgroup_namespaces: exists("/proc/self/ns/cgroup"),
@@ -184,11 +192,13 @@ mod tests {
         let CgroupLayout::V1 { hierarchies } = layout else {
             panic!("not v1")
         };
-        assert_eq!(hierarchies.len(), 2);
+        assert_eq!(hierarchies.len(), 3);
         assert_eq!(hierarchies[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(hierarchies[0].own, "/a");
         assert_eq!(hierarchies[1].controllers, ["name=systemd"]);
         assert_eq!(hierarchies[1].own, "/b");
+        assert!(hierarchies[2].controllers.is_empty());
+        assert_eq!(hierarchies[2].own, "/c");
     }
 
     #[test]

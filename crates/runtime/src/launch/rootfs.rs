@@ -305,7 +305,11 @@ impl Overlay<'_> {
         );
         for option in self.options {
             data.push(',');
-            data.push_str(option);
+            match option.strip_prefix("context=") {
+                // Categories are separated by a comma.
+                Some(label) => data.push_str(&format!("context=\"{label}\"")),
+                None => data.push_str(option),
+            }
         }
         data
     }

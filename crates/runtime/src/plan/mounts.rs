@@ -27,11 +27,33 @@ pub(super) fn plan_mounts(
     ns: &Namespaces,
     cgroup: &CgroupPath,
 ) -> Result<Vec<MountStep>, PlanError> {
+    let label = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.mount_label().as_deref());
     spec.mounts()
         .iter()
         .flatten()
-        .map(|m| plan_mount(m, ns, cgroup))
+        .map(|m| {
+            let mut step = plan_mount(m, ns, cgroup)?;
+            label_mount(&mut step, label.unwrap_or_default());
+            Ok(step)
+        })
         .collect()
+}
+
+/// Files of a new file system get the container's SELinux label. The kernel's own have theirs (runc, `mountToRootfs`).
+fn label_mount(step: &mut MountStep, label: &str) {
+    let MountSource::Filesystem {
+        fstype, options, ..
+    } = &mut step.source
+    else {
+        return;
+    };
+    let is_ours = !matches!(fstype.as_str(), "proc" | "sysfs" | "mqueue");
+    if is_ours && !label.is_empty() && !options.iter().any(|(key, _)| key == "context") {
+        options.push(("context".into(), Some(label.into())));
+    }
 }
 
 fn plan_mount(mount: &Mount, ns: &Namespaces, cgroup: &CgroupPath) -> Result<MountStep, PlanError> {
@@ -134,7 +156,11 @@ fn plan_cgroup_mount(ns: &Namespaces, cgroup: &CgroupPath) -> MountSource {
     let own_view = ns.cgroup != NamespaceSource::Host;
     match cgroup {
         CgroupPath::V1(dirs) => MountSource::CgroupV1 {
-            entries: dirs.iter().map(|d| plan_v1_entry(d, own_view)).collect(),
+            entries: dirs
+                .iter()
+                .filter(|d| !d.is_unified())
+                .map(|d| plan_v1_entry(d, own_view))
+                .collect(),
         },
         CgroupPath::V2(dir) => MountSource::CgroupV2 {
             bind: (!own_view).then(|| dir.clone()),

@@ -260,11 +260,6 @@ fn what_cannot_be_is_refused() {
             "mount option idmap=uids=0-1-2 is not supported",
         ),
         (
-            "/linux/cgroupsPath",
-            json!("a.slice:b:c"),
-            "the systemd cgroup driver is not supported",
-        ),
-        (
             "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "user"}]),
             "spec has no uidMappings and gidMappings for its user namespace",

@@ -203,6 +203,7 @@ pub fn plan(args: &[&str]) -> ContainerPlan {
             path: nowhere(),
             writes: vec![],
             device_program: vec![],
+            scope: None,
         },
         sysctls: vec![],
         hostname: None,

@@ -578,7 +578,7 @@ pub const OPTIONS: &[Opt] = &[
         "selinux-enabled",
         "selinux-enabled",
         Switch,
-        No,
+        Yes,
         "Enable selinux support",
     ),
     opt(

@@ -94,6 +94,7 @@ pub struct Settings {
     pub default_ulimits: BTreeMap<String, Ulimit>,
     pub init: bool,
     pub no_new_privileges: bool,
+    pub selinux_enabled: bool,
     pub seccomp_profile: String,
     pub userns_remap: String,
     pub cdi_spec_dirs: Vec<String>,
@@ -212,6 +213,7 @@ impl Default for Settings {
             default_ulimits: BTreeMap::new(),
             init: false,
             no_new_privileges: false,
+            selinux_enabled: false,
             seccomp_profile: String::new(),
             userns_remap: String::new(),
             cdi_spec_dirs: Vec::new(),
@@ -386,16 +388,31 @@ impl Settings {
         }
         for opt in &self.exec_opts {
             match opt.split_once('=') {
-                Some(("native.cgroupdriver", "cgroupfs")) => {}
+                Some(("native.cgroupdriver", "cgroupfs" | "systemd")) => {}
                 Some(("native.cgroupdriver", driver)) => {
-                    return Err(format!(
-                        "exec-opt native.cgroupdriver={driver} is not supported by this engine yet"
-                    ));
+                    return Err(format!("native.cgroupdriver option {driver} not supported"));
                 }
                 _ => return Err(format!("invalid exec-opt: {opt}")),
             }
         }
+        let parent = &self.cgroup_parent;
+        let is_slice = parent.is_empty() || wharf_engine::config::is_slice(parent);
+        if self.cgroup_driver() == "systemd" && !is_slice {
+            return Err(
+                "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\""
+                    .to_owned(),
+            );
+        }
         Ok(())
+    }
+
+    /// Who makes control groups: `cgroupfs` (we do) or `systemd`. The last word counts.
+    #[must_use]
+    pub fn cgroup_driver(&self) -> &str {
+        let mut options = self.exec_opts.iter().rev();
+        options
+            .find_map(|opt| opt.strip_prefix("native.cgroupdriver="))
+            .unwrap_or("cgroupfs")
     }
 
     /// Whether connections over TCP are encrypted, and whether clients must show a certificate: `--tlsverify`, given

@@ -66,6 +66,10 @@ pub fn engine_config(settings: &Settings) -> Result<EngineConfig, DaemonError> {
         options: settings.storage_opts.clone(),
     };
     config.cgroup_parent = text(&settings.cgroup_parent);
+    settings
+        .cgroup_driver()
+        .clone_into(&mut config.cgroup_driver);
+    config.selinux_enabled = settings.selinux_enabled;
     config.ulimits.clone_from(&settings.default_ulimits);
     config.init = settings.init;
     config.no_new_privileges = settings.no_new_privileges;

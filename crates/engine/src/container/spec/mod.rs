@@ -15,7 +15,7 @@ pub mod tmpfs;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use wharf_runtime::plan::{Mappings, OciExtra, PlanExtra, UserSpec};
+use wharf_runtime::plan::{HookState, Mappings, OciExtra, PlanExtra, UserSpec};
 use wharf_spec::rootfs::RootfsMount;
 use wharf_spec::runtime::{
     Linux, LinuxBuilder, LinuxResourcesBuilder, LinuxTimeOffset, Mount, PosixRlimit,
@@ -122,6 +122,13 @@ pub fn extra(
         oci: OciExtra {
             rootfs_mappings: inputs.userns.mappings.clone(),
             mount_mappings: mount_mappings(inputs, spec)?,
+            state: HookState {
+                oci_version: spec.version().clone(),
+                id: inputs.record.id.clone(),
+                annotations: host.annotations.clone().into_iter().collect(),
+                ..HookState::default()
+            },
+            systemd: inputs.engine.cgroup_driver == "systemd",
             ..OciExtra::default()
         },
     })
@@ -182,6 +189,7 @@ fn process(inputs: &Inputs<'_>) -> Result<Process> {
         .oom_score_adj(i32::try_from(host.oom_score_adj).unwrap_or(0))
         .build()
         .map_err(unbuildable)?;
+    process.set_selinux_label(Some(record.process_label.clone()).filter(|label| !label.is_empty()));
     process.set_apparmor_profile(security::apparmor(host, inputs.apparmor));
     Ok(process)
 }
@@ -239,6 +247,8 @@ fn linux(inputs: &Inputs<'_>) -> Result<Linux> {
         .map_err(unbuildable)?;
     linux.set_rootfs_propagation(mounts::rootfs_propagation(inputs.mounts));
     linux.set_seccomp(None);
+    let label = &inputs.record.mount_label;
+    linux.set_mount_label(Some(label.clone()).filter(|label| !label.is_empty()));
     linux.set_time_offsets(time_offsets(&host.wharf.time_offsets)?);
     Ok(linux)
 }

@@ -10,7 +10,7 @@ use super::v1::pids_max;
 use crate::plan::{CgroupWrite, PlanError};
 
 /// The kernel's default CPU period in microseconds.
-const DEFAULT_PERIOD: u64 = 100_000;
+pub(super) const DEFAULT_PERIOD: u64 = 100_000;
 
 /// Values to write into `dir`.
 pub(super) fn plan_writes(
@@ -79,7 +79,10 @@ fn max_or(value: i64) -> String {
 }
 
 /// v1 limits memory plus swap, v2 swap alone.
-fn swap_max(memory_and_swap: Option<i64>, limit: Option<i64>) -> Result<Option<String>, PlanError> {
+pub(super) fn swap_max(
+    memory_and_swap: Option<i64>,
+    limit: Option<i64>,
+) -> Result<Option<String>, PlanError> {
     let invalid = |v: i64| PlanError::Invalid {
         what: "memory swap limit",
         value: v.to_string(),
@@ -115,7 +118,7 @@ fn put_cpu(w: &mut Writes, dir: &Path, cpu: &LinuxCpu) {
 }
 
 /// Shares 2…262144 onto weight 1…10000, linearly, as runc 1.2 does.
-fn weight_from_shares(shares: u64) -> u64 {
+pub(super) fn weight_from_shares(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 
@@ -131,7 +134,7 @@ fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
 }
 
 /// Weight 10…1000 of v1 onto 1…10000.
-fn io_weight(weight: u16) -> u64 {
+pub(super) fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9_999 / 990
 }
 
