@@ -21,6 +21,8 @@ pub(crate) struct Side {
     engine: Option<Engine>,
     /// A second daemon with many stopped containers, kept between the runs of a case.
     pub(crate) crowded: Option<Engine>,
+    /// Containers that a case keeps between its runs.
+    pub(crate) crowd: Vec<String>,
     /// A container that a case keeps between its runs.
     pub(crate) kept: Option<String>,
 }
@@ -45,6 +47,7 @@ impl Side {
             kind: Kind::Reference,
             engine: None,
             crowded: None,
+            crowd: Vec::new(),
             kept: None,
         };
         let answer = side.client().post_bytes(
@@ -69,6 +72,7 @@ impl Side {
             kind,
             engine: Some(engine),
             crowded: None,
+            crowd: Vec::new(),
             kept: None,
         }
     }
@@ -135,6 +139,9 @@ impl Side {
     /// After a case: what it kept goes.
     pub(crate) fn tidy(&mut self) {
         self.crowded = None;
+        for id in std::mem::take(&mut self.crowd) {
+            let _ = self.client().delete(&format!("/containers/{id}?force=1"));
+        }
         if let Some(id) = self.kept.take() {
             let _ = self.client().delete(&format!("/containers/{id}?force=1"));
         }

@@ -1,9 +1,10 @@
 //! Further processes in a running container.
 
 use serde_json::json;
+use wharf_e2e::cli::Running;
 use wharf_e2e::deadline::{LONG, wait_for, wait_until};
 use wharf_e2e::images::BUSYBOX;
-use wharf_e2e::{Engine, frames};
+use wharf_e2e::{Engine, Kind, frames, leftovers};
 
 fn with_sleeper() -> (Engine, String) {
     let engine = Engine::start();
@@ -286,4 +287,52 @@ fn twenty_at_once_all_answer() {
         1,
         "image {BUSYBOX}"
     );
+}
+
+/// An exec whose container does not let it begin (here its processes are frozen behind the engine's back) holds up nobody.
+#[test]
+fn one_that_cannot_begin_is_nobody_elses_problem() {
+    if engine_is_reference() {
+        return;
+    }
+    let engine = Engine::start();
+    let id = engine.run_detached(&["--network", "none", "-t", "--name", "xx"], &["cat"]);
+    let groups = leftovers::cgroup_parents(engine.cgroup_parent());
+    let switch = groups.iter().find_map(|parent| {
+        let (v1, v2) = (
+            parent.join(&id).join("freezer.state"),
+            parent.join(&id).join("cgroup.freeze"),
+        );
+        if v1.exists() {
+            Some((v1, "FROZEN", "THAWED"))
+        } else {
+            v2.exists().then_some((v2, "1", "0"))
+        }
+    });
+    let (file, frozen, thawed) = switch.expect("a freezer");
+    std::fs::write(&file, frozen).expect("frozen");
+    let mut exec = Running::start(&mut engine.docker_command(&["exec", "xx", "echo", "late"]));
+    // The monitor has it when the engine lists it.
+    wait_until("the exec to be under way", LONG, || {
+        engine.inspect("xx", "{{len .ExecIDs}}") == "1"
+    });
+    let begin = std::time::Instant::now();
+    for rows in 20..24 {
+        engine
+            .api()
+            .post_empty(&format!("/containers/{id}/resize?h={rows}&w=80"))
+            .expect(200);
+    }
+    assert!(
+        begin.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert!(exec.is_running());
+    std::fs::write(&file, thawed).expect("thawed");
+    assert_eq!(exec.finish().stdout, "late\n");
+}
+
+fn engine_is_reference() -> bool {
+    Kind::from_env() == Kind::Reference
 }

@@ -130,10 +130,10 @@ fn named(engine: &Engine, name: &str) -> Vec<u32> {
         .collect()
 }
 
-/// Kills one or two of daemon, spawner and a monitor; a killed daemon is started again.
+/// Kills some of daemon, spawner, a monitor and netd, alone or together; a killed daemon is started again.
 fn strike(engine: &RwLock<Engine>, random: &mut Random) {
     let (victims, pause) = (
-        1 + random.below(7),
+        1 + random.below(15),
         Duration::from_millis(random.below(120)),
     );
     let mut engine = engine.write().expect("no panic");
@@ -148,6 +148,9 @@ fn strike(engine: &RwLock<Engine>, random: &mut Random) {
     }
     if victims & 4 != 0 {
         kill_one(named(&engine, "wharf-monitor"), random);
+    }
+    if victims & 8 != 0 {
+        kill_one(named(&engine, "wharf-netd"), random);
     }
     if victims & 1 != 0 {
         engine.kill_daemon();

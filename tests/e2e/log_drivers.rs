@@ -430,3 +430,99 @@ fn the_daemons_default_driver_is_used_and_checked() {
         "local"
     );
 }
+
+/// A service that speaks TLS, of a certificate that is its own authority.
+#[test]
+fn syslog_over_tls() {
+    let Some(engine) = engine() else { return };
+    let path = |name: &str| engine.dir().join(name).to_string_lossy().into_owned();
+    let make = |name: &str| {
+        let files = [&path(&format!("{name}.key")), &path(&format!("{name}.pem"))];
+        let output = std::process::Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args([
+                "-subj",
+                "/CN=syslog",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+            ])
+            .args(["-keyout", files[0], "-out", files[1]])
+            .output()
+            .expect("openssl is installed");
+        assert!(output.status.success(), "{output:?}");
+    };
+    make("service");
+    make("other");
+    let heard = std::fs::File::create(engine.dir().join("heard")).expect("a file");
+    let mut server = engine
+        .netns()
+        .command(Path::new("openssl"))
+        .args([
+            "s_server",
+            "-quiet",
+            "-accept",
+            "6514",
+            "-cert",
+            &path("service.pem"),
+            "-key",
+            &path("service.key"),
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(heard)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("openssl runs");
+    wait_until("the service to listen", LONG, || {
+        inside(&engine, || {
+            std::net::TcpStream::connect("127.0.0.1:6514").is_ok()
+        })
+    });
+    let address = "syslog-address=tcp+tls://127.0.0.1:6514";
+    let authority = |name: &str| format!("syslog-tls-ca-cert={}", path(name));
+    run(
+        &engine,
+        "syslog",
+        &[address, &authority("service.pem")],
+        "echo in secret",
+    );
+    wait_until("the line", LONG, || {
+        std::fs::read_to_string(path("heard")).is_ok_and(|text| text.contains("in secret"))
+    });
+    let wrong = authority("other.pem");
+    let answer = engine.docker_fails(
+        &[
+            "run",
+            "--log-driver",
+            "syslog",
+            "--log-opt",
+            address,
+            "--log-opt",
+            &wrong,
+            BUSYBOX,
+            "true",
+        ],
+        125,
+    );
+    assert!(
+        answer.contains("failed to initialize logging driver"),
+        "{answer}"
+    );
+    let unchecked = [address, &wrong, "syslog-tls-skip-verify=true"];
+    engine.docker_ok(&["rm", "ll"]);
+    run(&engine, "syslog", &unchecked, "echo unchecked");
+    wait_until("the second line", LONG, || {
+        std::fs::read_to_string(path("heard")).is_ok_and(|text| text.contains("unchecked"))
+    });
+    server.kill().expect("our own child");
+    server.wait().expect("its end");
+}

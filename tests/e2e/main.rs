@@ -22,6 +22,7 @@ mod files;
 mod firewalld;
 mod first_command;
 mod health;
+mod host_config;
 mod images;
 mod inspect;
 mod isolation;

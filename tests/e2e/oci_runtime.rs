@@ -502,6 +502,14 @@ fn features_and_version_are_told() {
         features["linux"]["mountExtensions"]["idmap"]["enabled"],
         true
     );
+    for (part, key) in [
+        ("cgroup", "systemd"),
+        ("apparmor", "enabled"),
+        ("selinux", "enabled"),
+    ] {
+        assert_eq!(features["linux"][part][key], true, "{part}");
+    }
+    assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
     let output = bundle.command(&["--version"]).output().expect("runs");
     assert!(String::from_utf8_lossy(&output.stdout).contains("\nspec: 1.2"));
 }
@@ -522,4 +530,80 @@ fn limits_are_set_updated_and_read() {
         128 << 20
     );
     assert_eq!(stats(&bundle)["data"]["pids"]["current"], 1);
+}
+
+/// Descriptors from 3 on reach the program only when they are to.
+#[test]
+fn descriptors_are_kept_when_asked_for() {
+    let bundle = Bundle::new(&["sh", "-c", "cat <&3; cat <&4"]);
+    let dir = bundle.dir();
+    fs::write(dir.join("three"), "three\n").expect("write");
+    fs::write(dir.join("four"), "four\n").expect("write");
+    let path = dir.to_string_lossy().into_owned();
+    let run = |count: &str| {
+        let words = [
+            "run",
+            "--bundle",
+            &path,
+            "--preserve-fds",
+            count,
+            &bundle.id,
+        ];
+        let inner = bundle.command(&words);
+        let output = std::process::Command::new("sh")
+            .args(["-c", "exec \"$@\" 3<three 4<four", "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(dir)
+            .output()
+            .expect("sh runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(run("2"), "three\nfour\n");
+    assert_eq!(run("1"), "three\n");
+    assert_eq!(run("0"), "");
+}
+
+#[test]
+fn the_root_can_be_entered_without_pivot_root() {
+    let bundle = Bundle::new(&["sh", "-c", "ls /; cd ..; ls -d /bin/busybox"]);
+    let path = bundle.dir().to_string_lossy().into_owned();
+    let output = bundle.run(&["run", "--no-pivot", "--bundle", &path], &[]);
+    assert_eq!(
+        output.stdout, "bin\ndev\netc\nproc\nsys\ntmp\n/bin/busybox\n",
+        "{output:?}"
+    );
+}
+
+/// A service manager hears of the program's readiness, and which process it is.
+#[test]
+fn readiness_is_passed_on() {
+    // busybox's logger sends a datagram to /dev/log; only its last line is of the kind that is waited for.
+    let script = "ln -s $NOTIFY_SOCKET /dev/log; busybox logger 'x
+READY=1'; sleep 1000";
+    let bundle = Bundle::new(&["sh", "-c", script]);
+    let manager = bundle.dir().join("manager.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&manager).expect("bind");
+    socket.set_read_timeout(Some(SOON)).expect("a limit");
+    let path = bundle.dir().to_string_lossy().into_owned();
+    let status = bundle
+        .command(&["create", "--bundle", &path, &bundle.id])
+        .env("NOTIFY_SOCKET", &manager)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.expect("runs").success());
+    let pid = bundle.state("pid");
+    let status = bundle
+        .command(&["start", &bundle.id])
+        .env("NOTIFY_SOCKET", &manager)
+        .status();
+    assert!(status.expect("runs").success());
+    let mut bytes = [0; 256];
+    let n = socket.recv(&mut bytes).expect("a message");
+    assert_eq!(
+        String::from_utf8_lossy(&bytes[..n]),
+        format!("MAINPID={pid}\nREADY=1\n")
+    );
+    bundle.ok(&["delete", "--force"], &[]);
 }

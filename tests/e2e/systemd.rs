@@ -9,12 +9,20 @@ use wharf_e2e::bundle::Bundle;
 use wharf_e2e::engine::wharf_program;
 use wharf_e2e::images;
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 6] = [
     ("inside.sh", include_str!("../systemd/inside.sh")),
     ("units/dbus.socket", include_str!("../systemd/dbus.socket")),
     (
         "units/dbus.service",
         include_str!("../systemd/dbus.service"),
+    ),
+    (
+        "units/systemd-journald.socket",
+        include_str!("../systemd/systemd-journald.socket"),
+    ),
+    (
+        "units/systemd-journald.service",
+        include_str!("../systemd/systemd-journald.service"),
     ),
     (
         "units/wharf-test.service",

@@ -90,6 +90,15 @@ id=$(wharf create --network none -m 16m --memory-swap 16m $image sh -c 'head -c 
 is 'out of memory' true "$(wharf start -a $id >/dev/null 2>&1; wharf inspect --format '{{.State.OOMKilled}}' $id)"
 is 'and again' true "$(wharf start -a $id >/dev/null 2>&1; wharf inspect --format '{{.State.OOMKilled}}' $id)"
 is 'another parent' 1 "$(wharf run --rm --network none --cgroup-parent foo $image true 2>&1 | grep -c 'should be a valid slice named as')"
+
+# The journal.
+wharf run --rm --network none --name jj --log-driver journald --log-opt tag=tt --label a=b --log-opt labels=a $image sh -c 'echo into the journal; echo as an error >&2' >/dev/null 2>&1
+until_true sh -c 'journalctl --no-pager CONTAINER_NAME=jj | grep -q error'
+is 'lines in the journal' 'into the journal,as an error' "$(journalctl --no-pager -o cat CONTAINER_NAME=jj | tr '\n' , | sed 's/,$//')"
+is 'by tag, label and priority' 'as an error' "$(journalctl --no-pager -o cat CONTAINER_TAG=tt A=b PRIORITY=3)"
+wharf run -d --network none --name kk --log-driver journald $image echo kept >/dev/null
+is 'read again' kept "$(wharf wait kk >/dev/null; wharf logs kk)"
+wharf rm -f kk >/dev/null
 kill $(cat /run/w.pid)
 until_true sh -c '! kill -0 $(cat /run/w.pid)'
 echo "systemd: $failed failed"

@@ -43,6 +43,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("/lib/systemd/systemd", "systemd"),
     ("dbus-daemon", "dbus-daemon"),
     ("/usr/share/dbus-1/system.conf", "dbus-system-bus-common"),
+    ("openssl", "openssl"),
     ("bzip2", "bzip2"),
     ("xz", "xz-utils"),
     (

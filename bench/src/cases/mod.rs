@@ -4,6 +4,8 @@ mod daemon;
 mod image;
 mod images;
 mod network;
+mod many;
+mod oci;
 mod start;
 mod stream;
 
@@ -83,6 +85,54 @@ pub(crate) fn all() -> &'static [Case] {
             1,
             daemon::memory,
             "PSS of the daemon and all helpers with 0, 100 and 300 running containers (MiB)",
+        ),
+        case(
+            "oci-life",
+            3,
+            oci::life,
+            "create, start, delete of `true` by the OCI runtime, and by crun and runc (medians of 10)",
+        ),
+        case(
+            "many-create",
+            1,
+            many::create,
+            "create and start on the default bridge beside 0 and 300 running containers (medians of 10)",
+        ),
+        case(
+            "many-up",
+            3,
+            many::up,
+            "100 containers up on the default bridge, 20 at a time",
+        ),
+        case(
+            "many-list",
+            10,
+            many::list,
+            "300 containers: docker ps -a, and the list over the API",
+        ),
+        case(
+            "many-stats",
+            3,
+            many::stats,
+            "docker stats --no-stream of 100 running containers",
+        ),
+        case(
+            "stop-kill",
+            20,
+            many::stop,
+            "stop over the API of a container whose stop signal is SIGKILL",
+        ),
+        case(
+            "update",
+            20,
+            many::update,
+            "memory and processor limits of a running container changed over the API",
+        ),
+        case(
+            "live-restart",
+            5,
+            many::live_restart,
+            "SIGKILL of the daemon with 50 containers running, until the next one answers (Wharf only)",
         ),
         case(
             "attach",

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::{Deserialize, Serialize};
 
 use crate::ShipError;
+use crate::trust::{Anybody, Known};
 
 /// Longest wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -199,9 +200,14 @@ impl Tls {
         let verifier: Arc<dyn ServerCertVerifier> = if self.skip_verify {
             Arc::new(Anybody(provider.clone()))
         } else {
-            WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
                 .build()
-                .map_err(|error| ShipError::Tls(error.to_string()))?
+                .map_err(|error| ShipError::Tls(error.to_string()))?;
+            let known = self.ca.as_deref().map(certificates).transpose()?;
+            Arc::new(Known {
+                verifier,
+                certificates: known.unwrap_or_default(),
+            })
         };
         let tls = |error: rustls::Error| ShipError::Tls(error.to_string());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -251,45 +257,4 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, ShipError> {
         .map_err(failed)?
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)
-}
-
-/// The verifier behind `…-skip-verify`: signatures are checked, who made them is not.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -15,6 +15,7 @@ pub mod journald;
 pub mod record;
 pub mod shipper;
 pub mod syslog;
+mod trust;
 
 pub use record::{Partial, Record};
 pub use shipper::{READY, run};

@@ -38,10 +38,11 @@ mod userns;
 mod waiting;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
 use wharf_sys::clone::{Forked, fork_with};
@@ -246,7 +247,7 @@ fn start_init(
                 .and_then(|()| userns::prepare(plan, child.pid))
                 .and_then(|trees| child.go_on(&trees));
             match told {
-                Ok(()) => child.wait_for_exec(&plan.cgroup.path, &plan.hooks, None),
+                Ok(()) => child.wait_for_exec(&plan.cgroup.path, &plan.hooks),
                 Err(error) => Err(child.end(error)),
             }
         }
@@ -310,9 +311,79 @@ fn open_group(dir: &Path) -> Result<OwnedFd, LaunchError> {
     cgroup::open_dir(dir).step_with(|| format!("open cgroup {}", dir.display()))
 }
 
-/// How long a further process may take to its `execve`. Its launcher has a whole container to look after, and the container may be
-/// frozen, or its file system not answer.
+/// How long a further process may take to its `execve`: the container may be frozen, or its file system not answer.
 const EXEC_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Where the start of a further process has got to.
+#[derive(Debug)]
+pub enum ExecLaunch {
+    /// It is the user's program.
+    Done(Launched),
+    /// It is on its way there.
+    Starting(Box<Starting>),
+}
+
+/// A further process on its way to its `execve`. When its descriptor can be read, [`Starting::proceed`] gets further.
+#[derive(Debug)]
+pub struct Starting {
+    child: StartedChild,
+    heard: Heard,
+    group: CgroupPath,
+    deadline: Instant,
+}
+
+impl Starting {
+    /// Its pid in the caller's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// When [`Starting::proceed`] gives it up.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Takes in what it has said meanwhile, without waiting for more.
+    pub fn proceed(mut self: Box<Self>) -> Result<ExecLaunch, LaunchError> {
+        loop {
+            match self.child.report.next_before(Instant::now()) {
+                Ok(event) => {
+                    if let Some(outcome) = self.heard.take(event) {
+                        return self
+                            .child
+                            .conclude(outcome, &self.group)
+                            .map(ExecLaunch::Done);
+                    }
+                }
+                Err(e) if e.kind() != io::ErrorKind::TimedOut => {
+                    return Err(self.child.lost(&e));
+                }
+                Err(_) if Instant::now() >= self.deadline => return Err(self.child.give_up()),
+                Err(_) => return Ok(ExecLaunch::Starting(self)),
+            }
+        }
+    }
+
+    /// Gives it up before its time.
+    pub fn cancel(self: Box<Self>, why: &str) -> LaunchError {
+        self.child.end(LaunchError::setup(why))
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl AsFd for Starting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.report.as_fd()
+    }
+}
 
 /// Starts a further process in the container whose init is `init`. Blocking, for `EXEC_DEADLINE` at most; single-threaded callers
 /// only.
@@ -321,8 +392,25 @@ pub fn launch_exec(
     init: &OwnedFd,
     stdio: LaunchStdio,
 ) -> Result<Launched, LaunchError> {
+    let mut launch = begin_exec(plan, init, stdio)?;
+    loop {
+        let starting = match launch {
+            ExecLaunch::Done(launched) => return Ok(launched),
+            ExecLaunch::Starting(starting) => starting,
+        };
+        starting.wait().step("wait for the container process")?;
+        launch = starting.proceed()?;
+    }
+}
+
+/// The same without waiting for its `execve`; but another runtime's program is waited for.
+pub fn begin_exec(
+    plan: &ExecPlan,
+    init: &OwnedFd,
+    stdio: LaunchStdio,
+) -> Result<ExecLaunch, LaunchError> {
     if let Some(foreign) = &plan.foreign {
-        return foreign::launch_exec(foreign, plan, stdio);
+        return foreign::launch_exec(foreign, plan, stdio).map(ExecLaunch::Done);
     }
     let group = match &plan.cgroup {
         CgroupPath::V1(_) => plan
@@ -364,16 +452,19 @@ pub fn launch_exec(
         }
         forked => {
             drop((child, stdio));
-            StartedChild::new(forked, detour, parent)?.wait_for_exec(
-                &plan.cgroup,
-                &Hooks::default(),
-                Some(deadline),
-            )
+            let starting = Starting {
+                child: StartedChild::new(forked, detour, parent)?,
+                heard: Heard::default(),
+                group: plan.cgroup.clone(),
+                deadline,
+            };
+            Ok(ExecLaunch::Starting(Box::new(starting)))
         }
     }
 }
 
 /// A child on its way to `execve`, as its parent holds it.
+#[derive(Debug)]
 struct StartedChild {
     pid: i32,
     pidfd: OwnedFd,
@@ -406,25 +497,12 @@ impl StartedChild {
     }
 
     /// Listens until it has become the user's program (or waits for its start), or has given up and been reaped.
-    fn wait_for_exec(
-        self,
-        group: &CgroupPath,
-        hooks: &Hooks,
-        deadline: Option<Instant>,
-    ) -> Result<Launched, LaunchError> {
+    fn wait_for_exec(self, group: &CgroupPath, hooks: &Hooks) -> Result<Launched, LaunchError> {
         let mut heard = Heard::default();
         loop {
-            let next = match deadline {
-                Some(deadline) => self.report.next_before(deadline),
-                None => self.report.next(),
-            };
-            let event = match next {
+            let event = match self.report.next() {
                 Ok(event) => event,
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(self.give_up()),
-                Err(e) => {
-                    let text = format!("wait for the container process: {}", errno_text(&e));
-                    return Err(self.end(LaunchError::setup(text)));
-                }
+                Err(e) => return Err(self.lost(&e)),
             };
             if matches!(event, Event::Prepared)
                 && let Err(error) = self.run_hooks(hooks)
@@ -435,6 +513,11 @@ impl StartedChild {
                 return self.conclude(outcome, group);
             }
         }
+    }
+
+    fn lost(self, error: &io::Error) -> LaunchError {
+        let text = format!("wait for the container process: {}", errno_text(error));
+        self.end(LaunchError::setup(text))
     }
 
     /// It may hang in the kernel (a file system that does not answer), so its end is not waited for: whoever reaps our children will.

@@ -5,10 +5,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::process::{Identity, Process};
-use super::{Monitor, Streams, send_signal, signal, stdio};
-use crate::client::{AttachRequest, ExecRequest, Target};
-use crate::launch::{LaunchError, Step};
+use super::process::Process;
+use super::{Monitor, send_signal};
+use crate::client::{AttachRequest, Target};
 use crate::protocol::{Call, Report, Request};
 
 /// Calls taken from the daemon before streams get their turn.
@@ -57,56 +56,6 @@ impl Monitor {
     fn greet(&mut self, id: u64) {
         self.report_started(id);
         self.control.tell_missed(&self.poll);
-    }
-
-    fn exec(&mut self, id: u64, exec: ExecRequest, client: Option<(AttachRequest, OwnedFd)>) {
-        let report = match self.start_exec(exec, client) {
-            Ok(pid) => Report::ExecStarted { id, pid },
-            Err(error) => Report::Failed { id, error },
-        };
-        self.control.report(&report, None, &self.poll);
-        // It may have ended already, and then no signal came.
-        self.reap();
-    }
-
-    fn start_exec(
-        &mut self,
-        exec: ExecRequest,
-        client: Option<(AttachRequest, OwnedFd)>,
-    ) -> Result<i32, LaunchError> {
-        let init = &self.processes[0].identity.pidfd;
-        let launch_exec = self.launcher.launch_exec;
-        let (launched, ends) = if client.is_none() && !exec.tty {
-            // Nobody will ever see its output.
-            let (stdio, ends) = stdio::nothing().step("open /dev/null")?;
-            let launched = signal::with_child_signals_open(|| launch_exec(&exec.plan, init, stdio))
-                .step("signal mask")??;
-            (launched, ends)
-        } else {
-            let streams = Streams {
-                tty: exec.tty,
-                open_stdin: exec.open_stdin,
-                size: exec.console_size,
-            };
-            streams.launch(|stdio| launch_exec(&exec.plan, init, stdio))?
-        };
-        let pid = launched.pid;
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        let identity = Identity {
-            serial,
-            exec_id: Some(exec.exec_id),
-            pid,
-            pidfd: launched.pidfd,
-            tty: exec.tty,
-            stdin_once: true,
-        };
-        self.processes
-            .push(Process::new(identity, ends, &self.poll));
-        if let Some((request, socket)) = client {
-            self.attach(serial, &request, socket);
-        }
-        Ok(pid)
     }
 
     fn attach_to_init(

@@ -58,21 +58,28 @@ impl Monitor {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
             self.log.child_ended(pid, &self.poll);
-            let found = self
-                .processes
-                .iter_mut()
-                .find(|process| process.identity.pid == pid && process.exit.is_none());
-            let Some(process) = found else { continue };
             let code = exit_code(status);
-            process.exit = Some(code);
-            process.deadline = Some(Instant::now() + DRAIN);
-            let is_init = process.identity.exec_id.is_none();
-            if code == KILLED {
-                self.tell_oom();
+            if !self.starting_ended(pid, code) {
+                self.process_ended(pid, code);
             }
-            if is_init {
-                self.init_ended(code);
-            }
+        }
+    }
+
+    /// One of our processes has ended. Strays are nobody's.
+    pub(super) fn process_ended(&mut self, pid: i32, code: i32) {
+        let found = self
+            .processes
+            .iter_mut()
+            .find(|process| process.identity.pid == pid && process.exit.is_none());
+        let Some(process) = found else { return };
+        process.exit = Some(code);
+        process.deadline = Some(Instant::now() + DRAIN);
+        let is_init = process.identity.exec_id.is_none();
+        if code == KILLED {
+            self.tell_oom();
+        }
+        if is_init {
+            self.init_ended(code);
         }
     }
 
@@ -103,6 +110,7 @@ impl Monitor {
         if self.oom.is_due() {
             self.tell_oom();
         }
+        self.give_up_overdue();
         for at in (0..self.processes.len()).rev() {
             self.advance_process(at);
         }
@@ -178,6 +186,7 @@ impl Monitor {
 
     /// The container is gone and its output read: makes that known to whoever comes later, then gives clients time.
     fn finish(&mut self, mut status: ExitStatus) {
+        self.cancel_execs();
         self.tell_oom();
         status.oom_killed = self.oom.ever();
         self.oom.stop(&self.poll);

@@ -14,6 +14,7 @@ mod ending;
 mod oom;
 pub(crate) mod poll;
 mod process;
+mod starting;
 mod stdio;
 mod transfer;
 
@@ -27,7 +28,7 @@ use rustix::fs::{Mode, OFlags};
 use wharf_sys::{memory, signal};
 
 use crate::client::{AttachRequest, MonitorEvent, SpawnRequest};
-use crate::launch::{self, LaunchError, LaunchErrorKind, LaunchStdio, Launched, Step};
+use crate::launch::{self, ExecLaunch, LaunchError, LaunchErrorKind, LaunchStdio, Launched, Step};
 use crate::logfile::Log;
 use crate::plan::{ContainerPlan, ExecPlan, ForeignPlan};
 use crate::protocol::{Packet, Report, SpawnMessage};
@@ -36,6 +37,7 @@ use ending::Ending;
 use oom::OomWatch;
 use poll::{BATCH, Poll, Source, Token};
 use process::{Identity, Io, Process, now_ns};
+use starting::StartingExec;
 
 pub use control::{SOCKET_NAME, address_in, open_dir};
 pub use ending::{RECORD_NAME, read_record};
@@ -53,14 +55,14 @@ pub struct Launcher {
     /// Starts the container's init.
     pub launch: fn(&ContainerPlan, LaunchStdio, Option<OwnedFd>) -> Result<Launched, LaunchError>,
     /// Starts a further process.
-    pub launch_exec: fn(&ExecPlan, &OwnedFd, LaunchStdio) -> Result<Launched, LaunchError>,
+    pub begin_exec: fn(&ExecPlan, &OwnedFd, LaunchStdio) -> Result<ExecLaunch, LaunchError>,
 }
 
 impl Default for Launcher {
     fn default() -> Launcher {
         Launcher {
             launch: launch::launch,
-            launch_exec: launch::launch_exec,
+            begin_exec: launch::begin_exec,
         }
     }
 }
@@ -73,6 +75,8 @@ struct Monitor {
     log: Log,
     /// Init first, then execs.
     processes: Vec<Process>,
+    /// Execs that are not their programs yet.
+    starting: Vec<StartingExec>,
     next_serial: u32,
     launcher: Launcher,
     state_dir: PathBuf,
@@ -163,6 +167,7 @@ impl Monitor {
             children: Source::new(children, Token::Children),
             log,
             processes: vec![init],
+            starting: Vec::new(),
             next_serial: 1,
             launcher,
             state_dir: request.state_dir,
@@ -208,6 +213,7 @@ impl Monitor {
                 self.log.room();
                 self.with_process(0, |process, io| process.settle(io));
             }
+            Token::Starting(serial) => self.proceed(serial),
             Token::Stdin(serial) => {
                 self.with_process(serial, |process, io| process.input_ready(io))
             }
@@ -279,6 +285,7 @@ impl Monitor {
             .processes
             .iter()
             .filter_map(|process| process.deadline)
+            .chain(self.starting.iter().filter_map(StartingExec::deadline))
             .chain(self.ending.deadline())
             .chain(self.oom.deadline())
             .chain(self.log.deadline());
@@ -322,13 +329,23 @@ impl Streams {
         } else {
             stdio::pipes(self.open_stdin).step("make pipes")?
         };
-        let mut launched =
-            signal::with_child_signals_open(|| launch(stdio)).step("signal mask")??;
-        let ends = match launched.console.take() {
-            Some(master) => stdio::console(master).step("terminal")?,
-            None => ends,
-        };
-        Ok((launched, ends))
+        let launched = signal::with_child_signals_open(|| launch(stdio)).step("signal mask")??;
+        let ends = keep_console(launched.console, ends)?;
+        Ok((
+            Launched {
+                console: None,
+                ..launched
+            },
+            ends,
+        ))
+    }
+}
+
+/// Our end of a terminal, where there is one, instead of those of pipes.
+fn keep_console(console: Option<OwnedFd>, ends: stdio::Ends) -> Result<stdio::Ends, LaunchError> {
+    match console {
+        Some(master) => stdio::console(master).step("terminal"),
+        None => Ok(ends),
     }
 }
 

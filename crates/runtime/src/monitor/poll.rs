@@ -32,6 +32,8 @@ pub enum Token {
     Output(u32, Stream),
     /// A client: process, client.
     Client(u32, u32),
+    /// A process on its way to its program.
+    Starting(u32),
 }
 
 impl Token {
@@ -46,6 +48,7 @@ impl Token {
             Token::Output(process, Stream::Stderr) => (6, process, 0),
             Token::Client(process, client) => (7, process, client),
             Token::Log => (8, 0, 0),
+            Token::Starting(process) => (9, process, 0),
         };
         kind << 60 | u64::from(process) << 28 | u64::from(client)
     }
@@ -63,7 +66,8 @@ impl Token {
             5 => Token::Output(process, Stream::Stdout),
             6 => Token::Output(process, Stream::Stderr),
             7 => Token::Client(process, client),
-            _ => Token::Log,
+            8 => Token::Log,
+            _ => Token::Starting(process),
         }
     }
 }

@@ -6,14 +6,11 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use wharf_runtime::cgroup::CgroupPath;
-use wharf_runtime::launch::{LaunchError, LaunchErrorKind, LaunchStdio, Launched};
+use wharf_runtime::launch::{ExecLaunch, LaunchError, LaunchErrorKind, LaunchStdio, Launched};
 use wharf_runtime::monitor::Launcher;
 use wharf_runtime::plan::{ContainerPlan, ExecPlan};
 
-pub const LAUNCHER: Launcher = Launcher {
-    launch,
-    launch_exec,
-};
+pub const LAUNCHER: Launcher = Launcher { launch, begin_exec };
 
 fn launch(
     plan: &ContainerPlan,
@@ -26,15 +23,15 @@ fn launch(
     start(&plan.process.args, &plan.process.env, stdio)
 }
 
-fn launch_exec(
+fn begin_exec(
     plan: &ExecPlan,
     init: &OwnedFd,
     stdio: LaunchStdio,
-) -> Result<Launched, LaunchError> {
+) -> Result<ExecLaunch, LaunchError> {
     if plan.cgroup != CgroupPath::V1(vec![]) {
-        return wharf_runtime::launch::launch_exec(plan, init, stdio);
+        return wharf_runtime::launch::begin_exec(plan, init, stdio);
     }
-    start(&plan.process.args, &plan.process.env, stdio)
+    start(&plan.process.args, &plan.process.env, stdio).map(ExecLaunch::Done)
 }
 
 fn start(args: &[String], env: &[String], stdio: LaunchStdio) -> Result<Launched, LaunchError> {
