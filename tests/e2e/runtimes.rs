@@ -173,3 +173,46 @@ fn unknown_runtimes_are_refused() {
         "{answer}"
     );
 }
+
+/// Those of a device (CDI), by whatever runtime.
+#[test]
+fn hooks_run_at_every_point_of_a_life() {
+    if Kind::from_env() != Kind::Wharf {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let told = dir.path().join("told");
+    let hook = |name: &str| {
+        let script = format!(
+            "s=$(cat); echo {name} $(echo \"$s\" | grep -o '\"status\": *\"[a-z]*\"' | tr -d ' ') >> {}",
+            told.display()
+        );
+        serde_json::json!({"hookName": name, "path": "/bin/busybox", "args": ["busybox", "sh", "-c", script]})
+    };
+    let names = ["createRuntime", "createContainer", "poststart", "poststop"];
+    let device = serde_json::json!({"cdiVersion": "0.6.0", "kind": "vendor.com/thing", "devices": [
+        {"name": "one", "containerEdits": {"hooks": names.map(hook)}}
+    ]});
+    std::fs::write(dir.path().join("vendor.json"), device.to_string()).expect("write");
+    let engine = Engine::options()
+        .flag("--cdi-spec-dir")
+        .flag(&dir.path().to_string_lossy())
+        .flag(&format!("--add-runtime=other={}", installed()[0]))
+        .start();
+    engine.load("busybox.tar");
+    for runtime in ["runc", "other"] {
+        let _ = std::fs::remove_file(&told);
+        let flags = ["--runtime", runtime, "--device", "vendor.com/thing=one"];
+        engine.run(&flags, &["true"]);
+        let expected = "createRuntime \"status\":\"creating\"
+createContainer \"status\":\"creating\"
+poststart \"status\":\"running\"
+poststop \"status\":\"stopped\"
+";
+        assert_eq!(
+            std::fs::read_to_string(&told).expect("hooks ran"),
+            expected,
+            "{runtime}"
+        );
+    }
+}

@@ -91,6 +91,17 @@ is 'no switches of the kernel' '' "$(run $open $image sh -c 'for f in kernel/cor
 is 'its own files in proc' ok "$(run $image sh -c 'echo 1 >/proc/self/oom_score_adj && echo ok')"
 is 'a profile that is not there' 1 "$(run --security-opt apparmor=none-such $image true 2>&1 | grep -c -m1 apparmor)"
 
+# Scopes of systemd, in a container that is its own machine.
+kill $(cat /run/w.pid)
+cd /systemd
+cp /busybox.tar image.tar
+ln -s /wharf wharf-runtime
+for name in sh cat cp grep ln mkdir rm sed sleep sort tr wc kill sync head tail; do ln -sf busybox merged/bin/$name; done
+timeout -s KILL 120 /wharf oci-runtime --root /run/systemd-test run --bundle /systemd systemd >/tmp/systemd.log 2>&1 </dev/null
+cat out
+grep -q '^systemd: 0 failed$' out || { failed=1; echo 'FAILED: systemd'; tail -20 /tmp/systemd.log daemon.log; }
+cd /
+
 [ $failed = 0 ] || { echo '--- daemon'; tail -40 /tmp/daemon.log; }
 echo "guest: exit code $failed"
 poweroff -f

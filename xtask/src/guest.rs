@@ -24,12 +24,16 @@ const MODULES: [&str; 7] = [
     "drivers/block/null_blk/null_blk.ko",
 ];
 
-/// What AppArmor's parser needs to be run.
-const PARSER: [&str; 3] = [
-    "/sbin/apparmor_parser",
-    "/lib/x86_64-linux-gnu/libc.so.6",
-    "/lib64/ld-linux-x86-64.so.2",
+/// A systemd that is tried in a container of the guest: programs, and files besides their libraries.
+const SYSTEMD: [&str; 6] = [
+    "/lib/systemd/systemd",
+    "/lib/systemd/systemd-journald",
+    "/usr/bin/systemctl",
+    "/usr/bin/journalctl",
+    "/usr/bin/busctl",
+    "/usr/bin/dbus-daemon",
 ];
+const SYSTEMD_FILES: [&str; 1] = ["/usr/share/dbus-1/system.conf"];
 
 /// The kernel starts in a file system that cannot be left with `pivot_root`, so everything moves to a tmpfs first.
 const INIT: &str = "#!/bin/busybox sh
@@ -43,6 +47,49 @@ exec switch_root /new /bin/sh /main
 
 /// What the tests do.
 const MAIN: &str = include_str!("../guest/main.sh");
+
+/// A bundle whose root holds a systemd.
+fn pack_systemd(bundle: &Path) -> Result<()> {
+    let root = bundle.join("merged");
+    for dir in ["etc", "bin", "var/log", "proc", "sys", "dev", "run", "tmp"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    SYSTEMD
+        .iter()
+        .try_for_each(|program| copy_program(program, &root))?;
+    SYSTEMD_FILES
+        .iter()
+        .try_for_each(|file| copy_to(file, &root))?;
+    copy_to("/bin/busybox", &root)?;
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0::/:/bin/sh\nmessagebus:x:7:7::/:/bin/sh\n",
+    )?;
+    fs::write(root.join("etc/group"), "root:x:0:\nmessagebus:x:7:\n")?;
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/systemd");
+    run(Command::new("cp")
+        .arg("-r")
+        .arg(tests.join("."))
+        .arg(bundle))
+}
+
+/// A program with the libraries it is linked with, at their places below `root`.
+fn copy_program(program: &str, root: &Path) -> Result<()> {
+    let linked = output(Command::new("ldd").arg(program))?;
+    let libraries = linked
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    libraries
+        .chain([program])
+        .try_for_each(|file| copy_to(file, root))
+}
+
+fn copy_to(file: &str, root: &Path) -> Result<()> {
+    let to = root.join(file.trim_start_matches('/'));
+    fs::create_dir_all(to.parent().context("a path with a directory")?)?;
+    fs::copy(file, &to).with_context(|| format!("copy {file}"))?;
+    Ok(())
+}
 
 /// Builds the tests, boots them, and fails if they did.
 pub(crate) fn guest() -> Result<()> {
@@ -141,11 +188,8 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
             fs::copy(&from, root.join(format!("modules/{position}-{name}")))?;
         }
     }
-    for file in PARSER {
-        let to = root.join(file.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().context("a path with a directory")?)?;
-        fs::copy(file, &to).with_context(|| format!("copy {file}"))?;
-    }
+    copy_program("/sbin/apparmor_parser", &root)?;
+    pack_systemd(&root.join("systemd"))?;
     fs::copy("/bin/busybox", root.join("bin/busybox"))?;
     fs::copy(images_dir().join("busybox.tar"), root.join("busybox.tar"))?;
     fs::copy(&programs.tests, root.join("launch"))?;

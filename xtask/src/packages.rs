@@ -58,6 +58,9 @@ pub(crate) const GUEST: &[Need] = &[
     ("cpio", "cpio"),
     ("strip", "binutils"),
     ("/sbin/apparmor_parser", "apparmor"),
+    ("/lib/systemd/systemd", "systemd"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("/usr/share/dbus-1/system.conf", "dbus-system-bus-common"),
     (
         "/usr/share/doc/linux-image-cloud-amd64",
         "linux-image-cloud-amd64",

@@ -11,7 +11,7 @@ use wharf_runtime::plan::{
     ContainerPlan, HookState, IdRange, Mappings, OciExtra, PlanExtra, SeccompPolicy, plan,
 };
 use wharf_spec::rootfs::RootfsMount;
-use wharf_spec::runtime::{Mount, Spec};
+use wharf_spec::runtime::{Capability, Mount, Spec};
 
 use crate::failure::{Context, Failure};
 
@@ -26,6 +26,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// `uidMappings` and `gidMappings` of its mounts.
     mount_mappings: Vec<Mappings>,
+    /// Capabilities asked for that nobody can give; the specification wants that told, and no more.
+    pub unknown_capabilities: Vec<String>,
 }
 
 /// What the command line adds.
@@ -85,7 +87,7 @@ impl Bundle {
             read => read.context(|| format!("read {}", file.display()))?,
         };
         let what = || format!("read {}", file.display());
-        let spec: Spec = serde_json::from_str(&text).context(what)?;
+        let (spec, unknown) = parse(&text).context(what)?;
         // Rare, and a second pass over the text.
         let more: More = if text.contains("Mappings\"") {
             serde_json::from_str(&text).context(what)?
@@ -103,6 +105,7 @@ impl Bundle {
         let mut bundle = Bundle {
             rootfs,
             mount_mappings: more.mounts.into_iter().map(mappings).collect(),
+            unknown_capabilities: unknown,
             spec,
             dir,
         };
@@ -239,6 +242,40 @@ fn mappings(more: MoreOfMount) -> Mappings {
     }
 }
 
+/// Reads the text, without capabilities that have no name here: theirs are given back.
+fn parse(text: &str) -> serde_json::Result<(Spec, Vec<String>)> {
+    let error = match serde_json::from_str(text) {
+        Ok(spec) => return Ok((spec, Vec::new())),
+        Err(error) => error,
+    };
+    let mut value: serde_json::Value = serde_json::from_str(text)?;
+    let mut unknown = Vec::new();
+    let sets = value.pointer_mut("/process/capabilities");
+    for (_, set) in sets
+        .and_then(|sets| sets.as_object_mut())
+        .into_iter()
+        .flatten()
+    {
+        let Some(names) = set.as_array_mut() else {
+            continue;
+        };
+        names.retain(|name| {
+            let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if let (false, Some(name)) = (known, name.as_str()) {
+                unknown.push(name.to_owned());
+            }
+            known || !name.is_string()
+        });
+    }
+    unknown.sort_unstable();
+    unknown.dedup();
+    // What else is wrong is told with its place in the text.
+    match serde_json::from_value(value) {
+        Ok(spec) if !unknown.is_empty() => Ok((spec, unknown)),
+        _ => Err(error),
+    }
+}
+
 /// All of 1.x can be read as the newest of them.
 fn check_version(version: &str) -> Result<(), Failure> {
     let mut parts = version.split(['.', '-', '+']);
@@ -263,6 +300,21 @@ mod tests {
         for version in ["", "1", "2.0.0", "one", "0.9.0"] {
             assert!(check_version(version).is_err(), "{version}");
         }
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out() {
+        let text = |caps: &str| {
+            format!(
+                r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["x"],"capabilities":{{"bounding":{caps}}}}}}}"#
+            )
+        };
+        let (spec, unknown) = parse(&text(r#"["CAP_KILL","CAP_TEST"]"#)).expect("valid");
+        assert_eq!(unknown, ["CAP_TEST"]);
+        let process = spec.process().as_ref().expect("there");
+        let caps = process.capabilities().as_ref().expect("there");
+        assert_eq!(caps.bounding().as_ref().map(|set| set.len()), Some(1));
+        assert!(parse(&text("[7]")).is_err());
     }
 
     #[test]

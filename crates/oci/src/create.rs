@@ -13,7 +13,7 @@ use wharf_runtime::plan::ContainerPlan;
 use crate::bundle::{Bundle, Wishes};
 use crate::console;
 use crate::container::{self, Container, Record};
-use crate::failure::{Context, Failure};
+use crate::failure::{Context, Failure, Log};
 use crate::notify;
 
 /// What to create.
@@ -31,6 +31,8 @@ pub struct Request<'a> {
     pub console_socket: Option<PathBuf>,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
+    /// Where complaints go that stop nothing.
+    pub log: &'a Log,
     /// The caller stays and takes care of the terminal itself.
     pub keeps_terminal: bool,
 }
@@ -51,6 +53,11 @@ pub struct Created {
 /// Creates a container. On failure nothing of it is left.
 pub fn create(request: &Request<'_>) -> Result<Created, Failure> {
     let mut bundle = Bundle::load(request.bundle)?;
+    for name in &bundle.unknown_capabilities {
+        request
+            .log
+            .warn(&format!("ignoring unknown capability {name}"));
+    }
     let terminal = check_terminal(&bundle, request)?;
     let host = HostFacts::probe().context(|| "read the host's facts".into())?;
     let dir = container::make_dir(request.root, request.id)?;

@@ -486,6 +486,14 @@ pub enum PlanError {
     /// A kernel parameter that would not stay inside the container; runc's text.
     #[error("{0}")]
     Sysctl(String),
+    /// The kernel is too old for it.
+    #[error("{what} needs Linux {}.{} or later", .version.0, .version.1)]
+    Kernel {
+        /// What is asked for.
+        what: &'static str,
+        /// Major and minor version.
+        version: (u32, u32),
+    },
     /// runc's text.
     #[error("selinux label is specified in config, but selinux is disabled or not supported")]
     Selinux,
@@ -518,6 +526,7 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
         host,
     )?;
     check_selinux(process.selinux_label(), host)?;
+    check_mapped_root(&extra, host)?;
     // A bound /dev is the caller's own and is used as it is (runc).
     let own_dev = !mounts::has_bound_dev(&mounts);
     let has_own_uts = namespaces.uts != NamespaceSource::Host;
@@ -614,6 +623,19 @@ pub fn plan_exec_oci(
         process: planned,
         foreign: None,
     })
+}
+
+/// An overlay of layers whose ids are mapped, and which are mounted nowhere.
+fn check_mapped_root(extra: &PlanExtra, host: &HostFacts) -> Result<(), PlanError> {
+    const SINCE: (u32, u32) = (6, 15);
+    let is_overlay = matches!(extra.rootfs, RootfsMount::Overlay { .. });
+    if is_overlay && !extra.oci.rootfs_mappings.is_empty() && host.kernel < SINCE {
+        return Err(PlanError::Kernel {
+            what: "a container with user and group ids of its own (--userns-remap, --userns)",
+            version: SINCE,
+        });
+    }
+    Ok(())
 }
 
 fn check_selinux(label: &Option<String>, host: &HostFacts) -> Result<(), PlanError> {

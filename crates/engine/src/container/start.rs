@@ -277,6 +277,9 @@ impl Engine {
             ));
         }
         let plan = plan(&spec, extra, &self.host).map_err(plan_error)?;
+        if foreign.is_none() && spec.hooks().is_some() {
+            write_bundle(&spec::bundle_of(&inputs), &spec)?;
+        }
         Ok(ContainerPlan { foreign, ..plan })
     }
 
@@ -579,6 +582,16 @@ fn ready_bind(mount: &MountRecord) -> Result<()> {
             error,
         )
     })
+}
+
+/// Hooks of devices look for the root in `config.json` of the bundle. While they run, before the container's root is entered, it is
+/// mounted over `/`, so that the way there is `/..`.
+fn write_bundle(dir: &std::path::Path, spec: &wharf_spec::runtime::Spec) -> Result<()> {
+    let failed = |error: std::io::Error| Error::caused("write the bundle for hooks", error);
+    let mut config = serde_json::to_value(spec).map_err(|error| failed(error.into()))?;
+    config["root"]["path"] = "/..".into();
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    std::fs::write(dir.join("config.json"), config.to_string()).map_err(failed)
 }
 
 /// Makes the directory a monitor keeps its socket and exit record in: for root alone.

@@ -69,6 +69,7 @@ pub fn request<'a>(
         },
         console_socket: path("console-socket"),
         pid_file: path("pid-file"),
+        log: &context.log,
         keeps_terminal,
     })
 }

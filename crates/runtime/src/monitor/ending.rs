@@ -10,7 +10,7 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use super::Monitor;
 use super::process::{Process, now_ns};
 use crate::client::{ExitStatus, MonitorEvent};
-use crate::launch;
+use crate::launch::{self, hooks};
 
 /// Name of the exit record in the state directory.
 pub const RECORD_NAME: &str = "exit";
@@ -195,6 +195,10 @@ impl Monitor {
             launch::delete_foreign(foreign);
         }
         let _ = self.oom.group().remove();
+        if let Some(hooks) = self.poststop.take() {
+            let (list, state) = (&hooks.poststop, &hooks.state);
+            let _ = hooks::run_all("poststop", list, state, hooks::Status::Stopped, 0);
+        }
         self.with_process(0, |process, io| {
             process.close_output(io);
             process.deadline = None;

@@ -28,9 +28,11 @@ use rustix::fs::{Mode, OFlags};
 use wharf_sys::{memory, signal};
 
 use crate::client::{AttachRequest, MonitorEvent, SpawnRequest};
-use crate::launch::{self, ExecLaunch, LaunchError, LaunchErrorKind, LaunchStdio, Launched, Step};
+use crate::launch::{
+    self, ExecLaunch, LaunchError, LaunchErrorKind, LaunchStdio, Launched, Step, hooks,
+};
 use crate::logfile::Log;
-use crate::plan::{ContainerPlan, ExecPlan, ForeignPlan};
+use crate::plan::{ContainerPlan, ExecPlan, ForeignPlan, Hooks};
 use crate::protocol::{Packet, Report, SpawnMessage};
 use control::Control;
 use ending::Ending;
@@ -82,6 +84,8 @@ struct Monitor {
     state_dir: PathBuf,
     oom: OomWatch,
     foreign: Option<Box<ForeignPlan>>,
+    /// To be run when it is gone, where there are any.
+    poststop: Option<Box<Hooks>>,
     started_at_ns: i64,
     ending: Ending,
     /// Empty while nothing moves.
@@ -153,6 +157,13 @@ impl Monitor {
             .launch(|stdio| (launcher.launch)(&request.plan, stdio, netns))
             .inspect_err(|_| control.close_door(&request.state_dir, &poll))?;
         let started_at_ns = now_ns();
+        let hooks = own_hooks(&request.plan);
+        if let Some(hooks) = &hooks {
+            // Their complaints change nothing any more (runtime-spec, "Lifecycle").
+            let status = hooks::Status::Running;
+            let (list, state) = (&hooks.poststart, &hooks.state);
+            let _ = hooks::run_all("poststart", list, state, status, launched.pid);
+        }
         let identity = Identity {
             serial: 0,
             exec_id: None,
@@ -173,6 +184,7 @@ impl Monitor {
             state_dir: request.state_dir,
             oom: OomWatch::new(&request.plan.cgroup, &poll),
             foreign: request.plan.foreign,
+            poststop: hooks.filter(|hooks| !hooks.poststop.is_empty()),
             started_at_ns,
             ending: Ending::NotYet,
             buffer: Vec::new(),
@@ -303,6 +315,13 @@ impl Monitor {
         self.log.release_memory();
         memory::trim_heap();
     }
+}
+
+/// Hooks around a container's life. Another runtime runs them itself.
+fn own_hooks(plan: &ContainerPlan) -> Option<Box<Hooks>> {
+    let hooks = &plan.hooks;
+    let has_any = !hooks.poststart.is_empty() || !hooks.poststop.is_empty();
+    (has_any && plan.foreign.is_none()).then(|| Box::new(hooks.clone()))
 }
 
 /// How a process's streams are made.

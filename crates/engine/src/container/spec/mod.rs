@@ -126,12 +126,17 @@ pub fn extra(
                 oci_version: spec.version().clone(),
                 id: inputs.record.id.clone(),
                 annotations: host.annotations.clone().into_iter().collect(),
-                ..HookState::default()
+                bundle: bundle_of(inputs),
             },
             systemd: inputs.engine.cgroup_driver == "systemd",
             ..OciExtra::default()
         },
     })
+}
+
+/// Where hooks find `config.json`.
+pub fn bundle_of(inputs: &Inputs<'_>) -> PathBuf {
+    inputs.engine.monitor_dir(&inputs.record.id).join("bundle")
 }
 
 /// With ids of its own a container owns its volumes and its files in `/etc`, not what is bound from the host, unless that is asked for.
