@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use wharf_e2e::deadline::{LONG, wait_until};
 use wharf_e2e::images::BUSYBOX;
-use wharf_e2e::{Engine, Kind};
+use wharf_e2e::{Engine, Kind, leftovers};
 
 /// How a field shows that it is obeyed.
 enum Proof {
@@ -591,5 +591,10 @@ fn no_field_is_ignored() {
         .iter()
         .filter_map(|row| try_row(&engine, row))
         .collect();
+    engine.remove_all();
+    // A parent that was asked for stays, as under Docker.
+    for parent in leftovers::cgroup_parents(engine.cgroup_parent()) {
+        let _ = std::fs::remove_dir(parent.join("below"));
+    }
     assert!(complaints.is_empty(), "{complaints:#?}");
 }

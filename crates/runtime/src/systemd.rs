@@ -54,7 +54,7 @@ pub enum SystemdError {
     /// It refused.
     #[error("unable to {what} unit {unit}: {why}")]
     Refused {
-        /// `start` or `change`.
+        /// `start`, `stop` or `change`.
         what: &'static str,
         /// The unit.
         unit: String,
@@ -69,6 +69,16 @@ pub enum SystemdError {
 /// Makes the scope around a process. Blocking; single-threaded callers only.
 pub fn start(scope: &Scope, pid: u32) -> Result<(), SystemdError> {
     apart(|| manager::run(scope.user, manager::start(scope, pid)))
+}
+
+/// Ends a scope whose processes are gone: on v1 systemd does not always notice. Blocking; one that is not there is success.
+pub fn stop(scope: &Scope) -> Result<(), SystemdError> {
+    manager::run(scope.user, manager::stop(scope))
+}
+
+/// The same from a child, for those who stay small. Single-threaded callers only.
+pub fn stop_apart(scope: &Scope) -> Result<(), SystemdError> {
+    apart(|| stop(scope))
 }
 
 /// Changes properties of a scope that is there, as long as it lives. Blocking.

@@ -73,11 +73,16 @@ impl Engine {
             container = container.id,
             "the monitor was killed; ending what is left of the container"
         );
-        let path = live.plan.cgroup.path.clone();
+        let (path, scope) = (
+            live.plan.cgroup.path.clone(),
+            live.plan.cgroup.scope.clone(),
+        );
         let ended = crate::blocking(move || {
-            path.kill_all()
-                .and_then(|()| path.remove())
-                .map_err(|error| crate::Error::caused("clean up", error))
+            let removed = path.kill_all().and_then(|()| path.remove());
+            if let Some(scope) = scope {
+                let _ = wharf_runtime::systemd::stop(&scope);
+            }
+            removed.map_err(|error| crate::Error::caused("clean up", error))
         });
         if let Err(error) = ended.await {
             tracing::warn!(container = container.id, %error, "left-overs of the container");

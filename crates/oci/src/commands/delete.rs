@@ -7,6 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use wharf_runtime::launch::{hooks, leave_no_mounts};
 
+use wharf_runtime::systemd;
+
 use super::{Context, Done};
 use crate::container::{Container, Status, check_id};
 use crate::failure::{Context as _, Failure};
@@ -88,6 +90,12 @@ pub fn remove(context: &Context, container: &Container) -> Result<(), Failure> {
     let _ = group.kill_all();
     group.remove()?;
     let plan = container.plan();
+    if let Ok(plan) = &plan
+        && let Some(scope) = &plan.cgroup.scope
+        && let Err(error) = systemd::stop(scope)
+    {
+        context.log.warn(&error.to_string());
+    }
     if let Ok(plan) = &plan {
         leave_no_mounts(plan)?;
     }

@@ -11,6 +11,7 @@ use super::Monitor;
 use super::process::{Process, now_ns};
 use crate::client::{ExitStatus, MonitorEvent};
 use crate::launch::{self, hooks};
+use crate::systemd;
 
 /// Name of the exit record in the state directory.
 pub const RECORD_NAME: &str = "exit";
@@ -195,6 +196,9 @@ impl Monitor {
             launch::delete_foreign(foreign);
         }
         let _ = self.oom.group().remove();
+        if let Some(scope) = &self.scope {
+            let _ = systemd::stop_apart(scope);
+        }
         if let Some(hooks) = self.poststop.take() {
             let (list, state) = (&hooks.poststop, &hooks.state);
             let _ = hooks::run_all("poststop", list, state, hooks::Status::Stopped, 0);

@@ -34,6 +34,7 @@ use crate::launch::{
 use crate::logfile::Log;
 use crate::plan::{ContainerPlan, ExecPlan, ForeignPlan, Hooks};
 use crate::protocol::{Packet, Report, SpawnMessage};
+use crate::systemd::Scope;
 use control::Control;
 use ending::Ending;
 use oom::OomWatch;
@@ -84,6 +85,8 @@ struct Monitor {
     state_dir: PathBuf,
     oom: OomWatch,
     foreign: Option<Box<ForeignPlan>>,
+    /// systemd's unit around it.
+    scope: Option<Box<Scope>>,
     /// To be run when it is gone, where there are any.
     poststop: Option<Box<Hooks>>,
     started_at_ns: i64,
@@ -157,6 +160,7 @@ impl Monitor {
             .launch(|stdio| (launcher.launch)(&request.plan, stdio, netns))
             .inspect_err(|_| control.close_door(&request.state_dir, &poll))?;
         let started_at_ns = now_ns();
+        let is_ours = request.plan.foreign.is_none();
         let hooks = own_hooks(&request.plan);
         if let Some(hooks) = &hooks {
             // Their complaints change nothing any more (runtime-spec, "Lifecycle").
@@ -183,6 +187,7 @@ impl Monitor {
             launcher,
             state_dir: request.state_dir,
             oom: OomWatch::new(&request.plan.cgroup, &poll),
+            scope: request.plan.cgroup.scope.filter(|_| is_ours),
             foreign: request.plan.foreign,
             poststop: hooks.filter(|hooks| !hooks.poststop.is_empty()),
             started_at_ns,

@@ -85,55 +85,90 @@ fn outer_uid() -> Option<u32> {
     })
 }
 
+type Talk = std::pin::Pin<Box<dyn Future<Output = Result<(), Trouble>>>>;
+
 /// Starts the scope around a process, and waits until it is there.
-pub(super) fn start(
-    scope: &Scope,
-    pid: u32,
-) -> impl FnOnce(Connection) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Trouble>>>> {
+pub(super) fn start(scope: &Scope, pid: u32) -> impl FnOnce(Connection) -> Talk {
     let scope = scope.clone();
     move |connection| {
         Box::pin(async move {
-            let rule = MatchRule::builder()
-                .msg_type(Type::Signal)
-                .interface(MANAGER)
-                .member("JobRemoved")
-                .build()?;
-            let mut jobs = MessageStream::for_match_rule(rule, &connection, None).await?;
-            // Without subscribers nothing is announced; another subscription of ours does no harm.
-            let _ = call(&connection, "Subscribe", &()).await;
-            let job = ask_to_start(&connection, &scope, pid).await?;
-            while let Some(message) = jobs.next().await {
-                let body = message?.body();
-                let (_, removed, _, result): (u32, OwnedObjectPath, String, String) =
-                    body.deserialize()?;
-                if removed != job {
-                    continue;
+            let mut jobs = Jobs::listen(&connection).await?;
+            let job = match start_transient(&connection, &scope, pid).await {
+                // One that has ended unnoticed, or failed (out of memory), is in the way until it is told to go.
+                Err(zbus::Error::MethodError(name, ..)) if is_called(&name, "UnitExists") => {
+                    end(&connection, &mut jobs, &scope).await?;
+                    start_transient(&connection, &scope, pid).await
                 }
-                return match result.as_str() {
-                    "done" => Ok(()),
-                    other => Err(refused("start", &scope, other)),
-                };
+                started => started,
+            };
+            let job = job.map_err(|error| refusal("start", &scope, error))?;
+            match jobs.result(&job).await?.as_str() {
+                "done" => Ok(()),
+                other => Err(refused("start", &scope, other)),
             }
-            Err(refused("start", &scope, "systemd has hung up"))
         })
     }
 }
 
-async fn ask_to_start(
-    connection: &Connection,
-    scope: &Scope,
-    pid: u32,
-) -> Result<OwnedObjectPath, Trouble> {
-    match start_transient(connection, scope, pid).await {
-        // One that failed (out of memory) is remembered until somebody has looked.
-        Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".UnitExists") => {
-            let _ = call(connection, "ResetFailedUnit", &(scope.unit.as_str(),)).await;
-            let again = start_transient(connection, scope, pid).await;
-            again.map_err(|e| refused("start", scope, &words(&e)))
-        }
-        Err(error @ zbus::Error::MethodError(..)) => Err(refused("start", scope, &words(&error))),
-        started => Ok(started?),
+/// Ends the scope, whatever it is still thought to be doing.
+pub(super) fn stop(scope: &Scope) -> impl FnOnce(Connection) -> Talk {
+    let scope = scope.clone();
+    move |connection| {
+        Box::pin(async move {
+            let mut jobs = Jobs::listen(&connection).await?;
+            end(&connection, &mut jobs, &scope).await
+        })
     }
+}
+
+async fn end(connection: &Connection, jobs: &mut Jobs, scope: &Scope) -> Result<(), Trouble> {
+    let unit = scope.unit.as_str();
+    match call(connection, "StopUnit", &(unit, "replace")).await {
+        Ok(reply) => {
+            let job: OwnedObjectPath = reply.body().deserialize()?;
+            jobs.result(&job).await?;
+        }
+        Err(zbus::Error::MethodError(name, ..)) if is_called(&name, "NoSuchUnit") => {}
+        Err(error) => return Err(refusal("stop", scope, error)),
+    }
+    // There is nothing to reset unless it failed.
+    let _ = call(connection, "ResetFailedUnit", &(unit,)).await;
+    Ok(())
+}
+
+/// What systemd says of jobs that are over.
+struct Jobs(MessageStream);
+
+impl Jobs {
+    /// Before a job is asked for, or its end could be missed.
+    async fn listen(connection: &Connection) -> zbus::Result<Jobs> {
+        let rule = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .interface(MANAGER)
+            .member("JobRemoved")
+            .build()?;
+        let jobs = MessageStream::for_match_rule(rule, connection, None).await?;
+        // Without subscribers nothing is announced; another subscription of ours does no harm.
+        let _ = call(connection, "Subscribe", &()).await;
+        Ok(Jobs(jobs))
+    }
+
+    /// Waits for the end of a job; `done` is the good one.
+    async fn result(&mut self, job: &OwnedObjectPath) -> Result<String, Trouble> {
+        while let Some(message) = self.0.next().await {
+            let body = message?.body();
+            let (_, removed, _, result): (u32, OwnedObjectPath, String, String) =
+                body.deserialize()?;
+            if removed == *job {
+                return Ok(result);
+            }
+        }
+        Ok("systemd has hung up".to_owned())
+    }
+}
+
+fn is_called(name: &zbus::names::OwnedErrorName, end: &str) -> bool {
+    name.as_str().rsplit('.').next() == Some(end)
 }
 
 async fn start_transient(
@@ -156,17 +191,15 @@ async fn start_transient(
 pub(super) fn change(
     scope: &Scope,
     properties: &[(String, Property)],
-) -> impl FnOnce(Connection) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Trouble>>>> {
+) -> impl FnOnce(Connection) -> Talk {
     let (scope, properties) = (scope.clone(), properties.to_vec());
     move |connection| {
         Box::pin(async move {
             let body = (scope.unit.as_str(), true, variants(&properties));
-            match call(&connection, "SetUnitProperties", &body).await {
-                Err(error @ zbus::Error::MethodError(..)) => {
-                    Err(refused("change", &scope, &words(&error)))
-                }
-                done => Ok(done.map(drop)?),
-            }
+            let changed = call(&connection, "SetUnitProperties", &body).await;
+            changed
+                .map(drop)
+                .map_err(|error| refusal("change", &scope, error))
         })
     }
 }
@@ -196,6 +229,13 @@ fn variant(value: &Property) -> Variant<'_> {
         Property::Bits(bytes) => Variant::from(bytes.clone()),
         Property::Texts(list) => Variant::from(list.clone()),
         Property::Pairs(list) => Variant::from(list.clone()),
+    }
+}
+
+fn refusal(what: &'static str, scope: &Scope, error: zbus::Error) -> Trouble {
+    match error {
+        zbus::Error::MethodError(..) => refused(what, scope, &words(&error)),
+        other => Trouble::Bus(other),
     }
 }
 
