@@ -3,8 +3,8 @@
 mod daemon;
 mod image;
 mod images;
-mod network;
 mod many;
+mod network;
 mod oci;
 mod start;
 mod stream;
