@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use wharf_archive::tar::unexpected_eof;
 
 /// Size of one piece: large enough to make hand-overs rare, small enough for the cache.
-pub(crate) const CHUNK: usize = 256 * 1024;
+pub(crate) const CHUNK: usize = 128 * 1024;
 /// Pieces a slow consumer may lag behind.
 const LAG: usize = 3;
 

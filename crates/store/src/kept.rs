@@ -20,10 +20,10 @@ use crate::layer::Layer;
 use crate::partial::Partial;
 use crate::store::Store;
 
-/// One part in so many of the file system stays free of them.
-const FREE_PART: u64 = 10;
-/// All of them go when less than one part in so many is free.
-const FULL_PART: u64 = 20;
+/// So much of the file system stays free of them, or a tenth of it if that is less.
+const LEFT_FREE: u64 = 2 << 30;
+/// All of them go when less is free, or less than a twentieth.
+const FULL: u64 = 1 << 30;
 
 /// Settings that can change while the store is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Store {
     pub fn keeps_compressed(&self, size: u64) -> bool {
         self.settings().keep_compressed
             && free_of(&self.kept_dir)
-                .is_some_and(|(free, all)| free.saturating_sub(size) > all / FREE_PART)
+                .is_some_and(|(free, all)| free.saturating_sub(size) > LEFT_FREE.min(all / 10))
     }
 
     /// Ends a download: what came of it is kept, if that is all of the blob, or removed.
@@ -92,7 +92,7 @@ impl Store {
 
     /// Removes blobs whose layers are gone, and all of them where they are not to be kept or the disk is nearly full.
     pub fn collect_kept(&self) -> Result<(), StoreError> {
-        let full = free_of(&self.kept_dir).is_some_and(|(free, all)| free < all / FULL_PART);
+        let full = free_of(&self.kept_dir).is_some_and(|(free, all)| free < FULL.min(all / 20));
         let wanted = if full || !self.settings().keep_compressed {
             HashSet::new()
         } else {

@@ -1,11 +1,11 @@
 //! Images that go by themselves: those nobody has used for long, and the longest unused when all together are too large. Off unless configured.
 //! An image that a container has, running or not, never goes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use wharf_spec::digest::Digest;
+use wharf_spec::digest::{ChainId, Digest};
 
 use crate::{Engine, Result, blocking};
 
@@ -33,8 +33,8 @@ struct Candidate {
     id: Digest,
     /// Seconds since 1970.
     used: i64,
-    /// Bytes that go with it.
-    size: u64,
+    /// Its layers and their bytes; others may have them too.
+    layers: Vec<(ChainId, u64)>,
     in_use: bool,
 }
 
@@ -100,7 +100,12 @@ impl Engine {
         let times = self.store.used_times()?;
         let candidates = images.iter().map(|image| Candidate {
             used: times.get(&image.id).copied().unwrap_or(now),
-            size: self.store.image_size(image),
+            layers: self
+                .store
+                .layers_of(image)
+                .into_iter()
+                .map(|layer| (layer.chain, layer.size))
+                .collect(),
             in_use: used.contains(image.id.as_str())
                 || !self.store.children_of(&image.id).is_empty(),
             id: image.id.clone(),
@@ -114,19 +119,33 @@ impl Engine {
     }
 }
 
-/// Which images go: first those past their age, then the longest unused until the rest fits.
+/// Which images go: first those past their age, then the longest unused until the rest fits. What several have counts once, and goes with the last.
 fn plan(mut images: Vec<Candidate>, limits: CollectLimits, now: i64) -> Vec<Digest> {
     images.sort_by_key(|image| image.used);
-    let mut total: u64 = images.iter().map(|image| image.size).sum();
+    let (mut users, mut total) = (HashMap::<ChainId, usize>::new(), 0_u64);
+    for (layer, size) in images.iter().flat_map(|image| &image.layers) {
+        let count = users.entry(layer.clone()).or_default();
+        *count += 1;
+        if *count == 1 {
+            total += size;
+        }
+    }
     let mut gone = Vec::new();
     for image in images.into_iter().filter(|image| !image.in_use) {
         let age = Duration::from_secs(u64::try_from(now - image.used).unwrap_or(0));
         let old = limits.age.is_some_and(|limit| age > limit);
         let too_much = limits.size.is_some_and(|limit| total > limit);
-        if old || too_much {
-            total = total.saturating_sub(image.size);
-            gone.push(image.id);
+        if !old && !too_much {
+            continue;
         }
+        for (layer, size) in &image.layers {
+            let count = users.entry(layer.clone()).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                total = total.saturating_sub(*size);
+            }
+        }
+        gone.push(image.id);
     }
     gone
 }
@@ -140,7 +159,15 @@ mod tests {
         let image = |name: &str, used: i64, in_use: bool| Candidate {
             id: Digest::of(name.as_bytes()),
             used,
-            size: 10,
+            // One of their own, and a large one that all have.
+            layers: ["all", name]
+                .iter()
+                .zip([100, 10])
+                .map(|(layer, size)| {
+                    let diff = wharf_spec::digest::DiffId(Digest::of(layer.as_bytes()));
+                    (ChainId::base(&diff), size)
+                })
+                .collect(),
             in_use,
         };
         let images = vec![
@@ -152,8 +179,8 @@ mod tests {
         for (age, size, expected) in [
             (None, None, vec![]),
             (Some(40), None, vec!["c"]),
-            (None, Some(20), vec!["c", "d"]),
-            (None, Some(40), vec![]),
+            (None, Some(120), vec!["c", "d"]),
+            (None, Some(140), vec![]),
             (Some(5), Some(0), vec!["c", "d", "a"]),
         ] {
             let limits = CollectLimits {

@@ -21,7 +21,7 @@ use wharf_store::{KnownBlob, Store, StoreError};
 use crate::Error;
 
 /// Pieces between the network and the unpacker.
-const DEPTH: usize = 4;
+const DEPTH: usize = 2;
 /// Smaller layers are fetched again rather than kept half, unless they are kept anyway.
 const WORTH_KEEPING: u64 = 4 << 20;
 
