@@ -120,6 +120,40 @@ fn connections_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_stopped_container_may_be_on_a_network_that_comes_later() {
+    let engine = Engine::start();
+    engine.docker_ok(&["create", "--name", "c1", BUSYBOX, "true"]);
+    engine.docker_ok(&["network", "connect", "later", "c1"]);
+    let refused = engine.docker_fails(&["start", "c1"], 1);
+    assert!(refused.contains("network later not found"), "{refused}");
+    engine.docker_ok(&["network", "create", "later"]);
+    engine.docker_ok(&["start", "-a", "c1"]);
+    engine.docker_ok(&["rm", "-f", "c1"]);
+    engine.docker_ok(&["network", "rm", "later"]);
+}
+
+#[test]
+fn networks_are_looked_for_where_and_pruned_when_asked() {
+    let engine = Engine::empty();
+    for (query, status) in [
+        ("", 200),
+        ("?scope=local", 200),
+        ("?scope=swarm", 404),
+        ("?verbose=1", 200),
+        ("?verbose=odd", 400),
+    ] {
+        let target = format!("/networks/bridge{query}");
+        assert_eq!(engine.api().get(&target).status(), status, "{query}");
+    }
+    engine.docker_ok(&["network", "create", "--label", "tier=front", "n1"]);
+    engine.docker_ok(&["network", "create", "n2"]);
+    let prune = |filter: &str| engine.docker_ok(&["network", "prune", "-f", "--filter", filter]);
+    assert_eq!(prune("until=1h"), "");
+    assert_eq!(prune("label=tier=front"), "Deleted Networks:\nn1");
+    assert_eq!(prune("until=0s"), "Deleted Networks:\nn2");
+}
+
+#[test]
 fn creation_takes_every_field_and_shows_it() {
     let engine = Engine::empty();
     let body = json!({

@@ -143,6 +143,36 @@ fn every_form_of_publishing_is_shown() {
 }
 
 #[test]
+fn every_exposed_port_is_published_when_asked() {
+    let engine = Engine::start();
+    let id = engine.run_detached(
+        &[
+            "-P",
+            "--expose",
+            "80",
+            "--expose",
+            "81/udp",
+            "--expose",
+            "90-92",
+            "-p",
+            "7000-7001:70-71/sctp",
+        ],
+        &["sleep", "1000"],
+    );
+    let shown = engine.docker_ok(&["port", &id]);
+    for port in [
+        "80/tcp", "81/udp", "90/tcp", "91/tcp", "92/tcp", "70/sctp", "71/sctp",
+    ] {
+        for address in ["0.0.0.0", "[::]"] {
+            let wanted = format!("{port} -> {address}:");
+            assert!(shown.contains(&wanted), "{wanted}: {shown}");
+        }
+    }
+    assert!(shown.contains("71/sctp -> 0.0.0.0:7001"), "{shown}");
+    assert_eq!(shown.lines().count(), 14, "{shown}");
+}
+
+#[test]
 fn ports_of_others_are_refused_in_dockers_words() {
     let engine = Engine::start();
     let first = engine.run_detached(&["--name", "holder", "-p", "8080:80"], &["sleep", "1000"]);

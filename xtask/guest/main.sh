@@ -80,6 +80,17 @@ is 'no device but the usual' '' "$(run $image sh -c "$kmsg")"
 is 'a rule for reading' read "$(run --device-cgroup-rule 'c 1:11 r' --cap-add SYSLOG $image sh -c "$kmsg")"
 is 'privileged' 'read written' "$(echo $(run --privileged $image sh -c "$kmsg"))"
 
+# Networks on an interface of the host, and on VLANs of it.
+ip link set lo up; ip link add eth9 type dummy; ip link set eth9 up
+for network in 'ipvlan eth9 l2' 'ipvlan eth9.20 l3' 'macvlan eth9.30 bridge'; do
+    set -- $network
+    /wharf network create -d $1 -o parent=$2 -o $1_mode=$3 --subnet 10.50.0.0/24 net >/dev/null
+    id=$(/wharf run -d --network net --ip 10.50.0.2 $image sleep 1000)
+    is "$network" 1 "$(/wharf run --rm --network net $image ping -c1 -W5 10.50.0.2 | grep -c '1 packets received')"
+    /wharf rm -f $id >/dev/null; /wharf network rm net >/dev/null
+done
+is 'interfaces are gone' '' "$(ls /sys/class/net | grep eth9.)"
+
 # AppArmor.
 is 'the default profile' 'docker-default (enforce)' "$(run $image cat /proc/self/attr/apparmor/current)"
 is 'in execs too' 'docker-default (enforce)' "$(id=$(/wharf run -d --network none $image sleep 1000); /wharf exec $id cat /proc/self/attr/apparmor/current; /wharf rm -f $id >/dev/null)"

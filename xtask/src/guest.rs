@@ -12,13 +12,21 @@ use anyhow::{Context, Result, ensure};
 use crate::run::{cargo, images_dir, output, run, target_dir};
 use crate::{images, packages, test};
 
-/// Modules in the order in which they are loaded: overlay for layers, nftables, a block device to be throttled.
-const MODULES: [&str; 7] = [
+/// Modules in the order in which they are loaded: overlay for layers, nftables, interfaces, a block device to be throttled.
+const MODULES: [&str; 15] = [
     "fs/overlayfs/overlay.ko",
     "crypto/crc32c_generic.ko",
     "lib/libcrc32c.ko",
     "net/netfilter/nfnetlink.ko",
     "net/netfilter/nf_tables.ko",
+    "net/llc/llc.ko",
+    "net/802/stp.ko",
+    "net/802/garp.ko",
+    "net/802/mrp.ko",
+    "net/8021q/8021q.ko",
+    "drivers/net/dummy.ko",
+    "drivers/net/macvlan.ko",
+    "drivers/net/ipvlan/ipvlan.ko",
     "fs/configfs/configfs.ko",
     // Depends on the one before.
     "drivers/block/null_blk/null_blk.ko",
@@ -185,7 +193,7 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
                 .file_name()
                 .context("a module's name")?
                 .to_string_lossy();
-            fs::copy(&from, root.join(format!("modules/{position}-{name}")))?;
+            fs::copy(&from, root.join(format!("modules/{position:02}-{name}")))?;
         }
     }
     copy_program("/sbin/apparmor_parser", &root)?;

@@ -20,7 +20,7 @@ use nftables::Nftables;
 
 pub(crate) use firewalld::{Firewalld, Owner};
 pub(crate) use nftables::Attributes;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Watch, Watched};
 
 /// What the firewall knows of a bridge network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,11 @@ pub(crate) trait Firewall: fmt::Debug + Send {
 
     /// Tables in which something may be missing.
     fn tables(&self) -> &'static [&'static str];
+
+    /// Those of them in which everything is ours.
+    fn own_tables(&self) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 /// A firewall back end with the rules of `changes`, and none of an earlier daemon's of either back end.

@@ -9,7 +9,7 @@ use crate::bridge::Bridge;
 use crate::dns::socket::ResolverSockets;
 use crate::driver::Driver;
 use crate::error::{NetworkError, Step};
-use crate::firewall::{self, Change, Families, Firewall, Firewalld, Owner, Watch};
+use crate::firewall::{self, Change, Families, Firewall, Firewalld, Owner, Watch, Watched};
 use crate::ipam::SubnetSource;
 use crate::link::{ParentPlan, delete_link, delete_link_soon, is_made_kind, link_by_name, routes};
 use crate::namespace::NamespacePool;
@@ -323,11 +323,15 @@ fn watch(
     firewall: &Arc<Mutex<Box<dyn Firewall>>>,
     networks: &Arc<Mutex<Networks>>,
 ) -> Option<Watch> {
-    let (sender, tables) = {
+    let watched = {
         let firewall = firewall.lock();
-        (firewall.sender(), firewall.tables())
+        Watched {
+            sender: firewall.sender(),
+            tables: firewall.tables(),
+            own: firewall.own_tables(),
+        }
     };
-    Watch::start(sender, tables, restore(firewall, networks))
+    Watch::start(watched, restore(firewall, networks))
         .inspect_err(|error| tracing::debug!(%error, "the firewall is not watched"))
         .ok()
 }
@@ -342,25 +346,26 @@ fn firewalld(
         let networks = all.upgrade();
         networks.map_or_else(Vec::new, |networks| networks.lock().bridges())
     };
+    let restore = restore(firewall, networks);
     Firewalld::start(Owner {
         bridges: Box::new(bridges),
-        reloaded: Box::new(restore(firewall, networks)),
+        reloaded: Box::new(move || restore(false)),
     })
 }
 
-/// Makes rules again where some are missing.
+/// Makes rules again where some are missing; without looking when that is certain.
 fn restore(
     firewall: &Arc<Mutex<Box<dyn Firewall>>>,
     networks: &Arc<Mutex<Networks>>,
-) -> impl Fn() + Send + 'static {
+) -> impl Fn(bool) + Send + 'static {
     let (firewall, networks) = (Arc::downgrade(firewall), Arc::downgrade(networks));
-    move || {
+    move |certain| {
         let (Some(firewall), Some(networks)) = (firewall.upgrade(), networks.upgrade()) else {
             return;
         };
         let mut firewall = firewall.lock();
         let changes = networks.lock().firewall_changes();
-        if firewall.is_intact(&changes) {
+        if !certain && firewall.is_intact(&changes) {
             return;
         }
         tracing::info!("somebody took firewall rules away; making them again");

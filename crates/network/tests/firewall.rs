@@ -89,7 +89,16 @@ fn rules_that_somebody_takes_away_come_back() {
         inside(&outside, || {
             assert!(answers("10.9.9.1:8080"), "after nft flush ruleset")
         });
-        if !is_nftables() {
+        if is_nftables() {
+            run("nft flush table ip wharf-bridges");
+            inside(&outside, || {
+                assert!(answers("10.9.9.1:8080"), "after nft flush table")
+            });
+            run("nft flush map ip wharf-bridges ports");
+            inside(&outside, || {
+                assert!(answers("10.9.9.1:8080"), "after nft flush map")
+            });
+        } else {
             run("iptables -t nat -F");
             run("iptables -F");
             inside(&outside, || {

@@ -162,4 +162,8 @@ impl Firewall for Nftables {
     fn tables(&self) -> &'static [&'static str] {
         &[command::TABLE, "filter"]
     }
+
+    fn own_tables(&self) -> &'static [&'static str] {
+        &[command::TABLE]
+    }
 }

@@ -23,6 +23,17 @@ const GONE: [u16; 4] = [2, 5, 8, 14];
 /// Changes come in bursts; the rules are made again when one is over.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// Whose deletions are noticed, and where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watched {
+    /// Port number of the netlink socket whose changes are ours.
+    pub(crate) sender: Option<u32>,
+    /// Tables that we look at.
+    pub(crate) tables: &'static [&'static str],
+    /// Those of them in which nobody else has anything.
+    pub(crate) own: &'static [&'static str],
+}
+
 /// A watching thread. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -30,12 +41,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Starts watching in the calling thread's network namespace. `own`: port numbers of netlink sockets whose changes are ours;
-    /// `tables`: those we look at; `lost` is called after each burst of deletions by others.
+    /// Starts watching in the calling thread's network namespace. `lost` is called after each burst of deletions by others, and told
+    /// whether something is certainly missing.
     pub(crate) fn start(
-        own: Option<u32>,
-        tables: &'static [&'static str],
-        lost: impl Fn() + Send + 'static,
+        watched: Watched,
+        lost: impl Fn(bool) + Send + 'static,
     ) -> Result<Watch, NetworkError> {
         let mut connection = Connection::open_netfilter().step(|| "watch nftables".into())?;
         connection
@@ -45,20 +55,14 @@ impl Watch {
         thread::Builder::new()
             .name("firewall-watch".into())
             .stack_size(256 * 1024)
-            .spawn(move || watch(&connection, &reader.into(), own, tables, &lost))
+            .spawn(move || watch(&connection, &reader.into(), watched, &lost))
             .step(|| "start the thread firewall-watch".into())?;
         Ok(Watch { _end: writer })
     }
 }
 
-fn watch(
-    connection: &Connection,
-    end: &OwnedFd,
-    own: Option<u32>,
-    tables: &[&str],
-    lost: &dyn Fn(),
-) {
-    let mut pending = false;
+fn watch(connection: &Connection, end: &OwnedFd, watched: Watched, lost: &dyn Fn(bool)) {
+    let (mut pending, mut certain) = (false, false);
     loop {
         let mut fds = [
             PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN),
@@ -70,8 +74,8 @@ fn watch(
         };
         match poll(&mut fds, pending.then_some(&quiet)) {
             Ok(0) => {
-                pending = false;
-                lost();
+                lost(certain);
+                (pending, certain) = (false, false);
                 continue;
             }
             Ok(_) if !fds[1].revents().is_empty() => return,
@@ -84,7 +88,10 @@ fn watch(
         }
         // When too many came at once, some may have been ours: looking is never wrong.
         match connection.receive_notifications() {
-            Ok(bytes) => pending |= deletes_ours(&bytes, own, tables),
+            Ok(bytes) => {
+                pending |= deletes_ours(&bytes, watched.sender, watched.tables);
+                certain |= deletes_ours(&bytes, watched.sender, watched.own);
+            }
             Err(_) => pending = true,
         }
     }
