@@ -147,7 +147,10 @@ fn networks_are_looked_for_where_and_pruned_when_asked() {
     }
     engine.docker_ok(&["network", "create", "--label", "tier=front", "n1"]);
     engine.docker_ok(&["network", "create", "n2"]);
-    let prune = |filter: &str| engine.docker_ok(&["network", "prune", "-f", "--filter", filter]);
+    let prune = |filter: &str| {
+        let out = engine.docker_ok(&["network", "prune", "-f", "--filter", filter]);
+        out.trim_end().to_owned()
+    };
     assert_eq!(prune("until=1h"), "");
     assert_eq!(prune("label=tier=front"), "Deleted Networks:\nn1");
     assert_eq!(prune("until=0s"), "Deleted Networks:\nn2");
