@@ -43,6 +43,7 @@ mod packaging;
 mod ports;
 mod ps;
 mod registry;
+mod registry_server;
 mod reload;
 mod restart;
 mod run;

@@ -46,6 +46,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("openssl", "openssl"),
     ("bzip2", "bzip2"),
     ("xz", "xz-utils"),
+    ("chromium", "chromium"),
     (
         "/usr/lib/python3/dist-packages/docker/__init__.py",
         "python3-docker",

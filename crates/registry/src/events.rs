@@ -96,6 +96,11 @@ impl Events {
         Events { receivers }
     }
 
+    /// Whether nobody wants to know anything.
+    pub fn is_empty(&self) -> bool {
+        self.receivers.is_empty()
+    }
+
     /// Tells everybody who wants to know. Never waits.
     pub fn tell(&self, event: &Event, origin: &Origin, metrics: &Metrics) {
         Metrics::count(&metrics.events, event.action, 1);

@@ -50,10 +50,15 @@ pub fn group(program: &str, group: &Group) -> String {
 
 /// Help of the whole program.
 pub fn program(program: &str, globals: &[&'static Flag]) -> String {
-    let groups: Vec<(&str, &str)> = commands::GROUPS
+    let mut groups: Vec<(&str, &str)> = commands::GROUPS
         .iter()
         .map(|group| (group.name, group.about))
         .collect();
+    if program == "wharf" {
+        // A program of its own, which Docker does not have.
+        groups.push(("registry", "Run a registry of images"));
+        groups.sort_unstable();
+    }
     let (common, other): (Vec<_>, Vec<_>) = commands::top_level()
         .map(|(name, command)| (name, command.about))
         .partition(|(name, _)| commands::COMMON.contains(name));

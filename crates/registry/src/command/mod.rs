@@ -146,6 +146,10 @@ impl Serve {
             config.auth.anonymous.push(action);
         }
         config.storage.read_only |= self.read_only;
+        if self.from_engine && self.place.root.is_none() && self.place.config.is_none() {
+            // Accounts and the key of tokens have to be somewhere.
+            config.root = self.data_root.join("registry");
+        }
         if let Some(level) = &self.log_level {
             config.log.level.clone_from(level);
         }

@@ -16,7 +16,7 @@ use super::conn::{PLACEHOLDER, SendQueue};
 use crate::content::uploads::Incoming;
 
 /// What is read of a file at once, where the kernel cannot send it.
-const CHUNK: u64 = 64 << 10;
+const CHUNK: u64 = 32 << 10;
 
 /// The body of an answer. Its size is always known.
 pub struct Body {

@@ -23,6 +23,16 @@ use crate::server::Server;
 /// After `accept` failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is kept of a connection's requests and answers at most: hundreds of pulls at once must not need much memory. Files that the kernel
+/// sends are not counted, because they never pass through here.
+const BUFFERED: usize = 128 << 10;
+
+/// The same where TLS is spoken, which keeps a copy of its own.
+const BUFFERED_TLS: usize = 64 << 10;
+
+/// What an upload over HTTP/2 may be ahead of us.
+const WINDOW: u32 = 1 << 20;
+
 /// Who is at the other end.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -189,7 +199,8 @@ async fn connection(
         }
         Some(tls) => {
             match tokio::time::timeout(header_timeout, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(mut stream)) => {
+                    stream.get_mut().1.set_buffer_limit(Some(BUFFERED_TLS / 2));
                     let session = stream.get_ref().1;
                     let h2 = session.alpn_protocol() == Some(b"h2");
                     let shown = session.peer_certificates().and_then(|chain| chain.first());
@@ -203,6 +214,7 @@ async fn connection(
             }
         }
     };
+    let buffered = if peer.tls { BUFFERED_TLS } else { BUFFERED };
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
         async move { Ok::<_, Infallible>(server.answer(face, &peer, request).await) }
@@ -214,6 +226,9 @@ async fn connection(
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(header_timeout))
             .max_concurrent_streams(100)
+            .max_send_buf_size(BUFFERED_TLS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
             .max_header_list_size(64 << 10);
         let conn = builder.serve_connection(io, service);
         tokio::pin!(conn);
@@ -231,6 +246,7 @@ async fn connection(
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)
             .writev(true)
+            .max_buf_size(buffered)
             .title_case_headers(true);
         let conn = builder.serve_connection(io, service);
         tokio::pin!(conn);

@@ -15,6 +15,9 @@ use crate::http::body::{Body, incoming};
 use crate::name::{RepoName, Tag, Target};
 use crate::server::{Asked, Server, left_headers};
 
+/// A body that is refused is read to its end if it is no longer than this.
+const DRAINED: u64 = 64 << 20;
+
 pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 pub(super) async fn get(
@@ -197,10 +200,15 @@ async fn read(server: &Server, body: hyper::body::Incoming) -> Result<bytes::Byt
         )
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
     };
-    if http_body::Body::size_hint(&body).lower() > limit {
+    let declared = http_body::Body::size_hint(&body).lower();
+    let mut body = incoming(body, server.config.http.body_timeout);
+    if declared > limit {
+        if declared < DRAINED {
+            // Many clients read no answer before they have sent everything.
+            while body.next().await.is_some_and(|frame| frame.is_ok()) {}
+        }
         return Err(too_large());
     }
-    let mut body = incoming(body, server.config.http.body_timeout);
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.next().await {
         let frame = frame.map_err(|_| {

@@ -20,6 +20,9 @@ use super::{Blob, BlobSource, Entry, Stat, StorageError, keys};
 /// Files on their way to their names.
 const TMP: &str = "tmp";
 
+/// What one read takes of a small object.
+const SMALL: usize = 4096;
+
 /// Directories that have been empty for so long are removed.
 const EMPTY_FOR: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -112,9 +115,14 @@ impl Local {
         let Some(mut file) = self.open_at(key)? else {
             return Ok(None);
         };
-        let mut bytes = Vec::with_capacity(1024);
-        file.read_to_end(&mut bytes)
-            .map_err(|source| StorageError::io("reading", key, source))?;
+        let read = |source| StorageError::io("reading", key, source);
+        // Nearly everything that is read this way is shorter, and then one call is enough.
+        let mut first = [0; SMALL];
+        let n = file.read(&mut first).map_err(read)?;
+        let mut bytes = first[..n].to_vec();
+        if n == SMALL {
+            file.read_to_end(&mut bytes).map_err(read)?;
+        }
         Ok(Some(bytes.into()))
     }
 

@@ -295,7 +295,6 @@ async fn manifests_that_make_no_sense() {
             "DIGEST_INVALID",
         ),
         ("t", MANIFEST, vec![b' '; 70_000], 413, "MANIFEST_INVALID"),
-        ("..", MANIFEST, good.clone(), 404, ""),
     ] {
         let response = registry.put_manifest("r", reference, kind, &body).await;
         assert_eq!(
@@ -304,9 +303,7 @@ async fn manifests_that_make_no_sense() {
             "{reference} {kind} {}",
             String::from_utf8_lossy(&body[..body.len().min(80)])
         );
-        if !expected.is_empty() {
-            assert_eq!(code(response).await, expected);
-        }
+        assert_eq!(code(response).await, expected);
     }
     let list: Value = registry.get("/v2/r/tags/list").await.json().await.unwrap();
     assert_eq!(list["tags"], json!([]));
