@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn bombs_are_refused_and_large_files_are_not() {
         let bomb = zeros(SMALL + (64 << 20));
-        for (limit, refused) in [(MAX_EXPANSION, true), (0, false), (10_000, false)] {
+        for (limit, refused) in [(MAX_EXPANSION, true), (0, false)] {
             let reader = Compression::Gzip.reader_within(&bomb[..], limit);
             let outcome = io::copy(&mut reader.expect("opens"), &mut io::sink());
             assert_eq!(outcome.is_err(), refused, "{limit}");

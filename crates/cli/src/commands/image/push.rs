@@ -22,7 +22,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let (all, quiet) = (matches.on("all-tags"), matches.on("quiet"));
     let platform = platform_json(matches.text_or_empty("platform"))?;
     if !platform.is_empty() {
-        print::error(PLATFORM_NOTE);
+        print::out(PLATFORM_NOTE)?;
     }
     let mut name = reference::parse(&matches.args[0])?;
     if all && !name.is_name_only() {
