@@ -1,6 +1,7 @@
 //! A 579 MB image: busybox and four layers of this machine's own files, so that sizes and entropy are realistic.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -20,6 +21,19 @@ pub(crate) fn directory() -> Result<PathBuf> {
         .map_or_else(|| std::env::temp_dir().join("wharf-bench"), PathBuf::from);
     fs::create_dir_all(&dir)?;
     Ok(dir)
+}
+
+/// A file of so many bytes that no file system can make smaller.
+pub(crate) fn ensure_random(bytes: u64) -> Result<PathBuf> {
+    let dir = directory()?;
+    let path = dir.join(format!("random-{bytes}"));
+    if !path.exists() {
+        let part = dir.join("random.part");
+        let mut random = fs::File::open("/dev/urandom")?.take(bytes);
+        std::io::copy(&mut random, &mut fs::File::create(&part)?)?;
+        fs::rename(part, &path)?;
+    }
+    Ok(path)
 }
 
 /// The archive, made once and kept.

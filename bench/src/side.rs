@@ -176,7 +176,17 @@ impl Api {
 
     /// A new container: its id.
     pub(crate) fn create(&mut self, network: &str, command: &[&str]) -> Result<String> {
-        let body = json!({"Image": BUSYBOX, "Cmd": command, "StopSignal": "SIGKILL", "HostConfig": {"NetworkMode": network}});
+        self.create_from(BUSYBOX, network, command)
+    }
+
+    /// The same from another image.
+    pub(crate) fn create_from(
+        &mut self,
+        image: &str,
+        network: &str,
+        command: &[&str],
+    ) -> Result<String> {
+        let body = json!({"Image": image, "Cmd": command, "StopSignal": "SIGKILL", "HostConfig": {"NetworkMode": network}});
         let answer = self.request("POST", "/containers/create", Some(&body))?;
         Ok(answer["Id"].as_str().context("an id")?.to_owned())
     }

@@ -1,5 +1,7 @@
 //! What is measured. A case is a function of a side that gives values; the harness repeats it.
 
+mod changes;
+mod copy;
 mod daemon;
 mod image;
 mod images;
@@ -208,6 +210,24 @@ pub(crate) fn all() -> &'static [Case] {
             3,
             network::throughput,
             "one stream between two containers on the default bridge (Gbit/s)",
+        ),
+        case(
+            "cp",
+            5,
+            copy::cp,
+            "docker cp of a file of 500 MB into a running container, and out of it",
+        ),
+        case(
+            "diff",
+            5,
+            changes::diff,
+            "changes of a container with 100,000 new files, over the API",
+        ),
+        case(
+            "export-commit",
+            3,
+            changes::export_and_commit,
+            "docker export and commit of the 579 MB image with 10,000 changed files",
         ),
     ];
     ALL
