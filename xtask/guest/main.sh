@@ -102,6 +102,8 @@ is 'no switches of the kernel' '' "$(run $open $image sh -c 'for f in kernel/cor
 is 'its own files in proc' ok "$(run $image sh -c 'echo 1 >/proc/self/oom_score_adj && echo ok')"
 is 'a profile that is not there' 1 "$(run --security-opt apparmor=none-such $image true 2>&1 | grep -c -m1 apparmor)"
 
+. /volumes
+
 # Scopes of systemd, in a container that is its own machine.
 kill $(cat /run/w.pid)
 cd /systemd

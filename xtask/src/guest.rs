@@ -12,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use crate::run::{cargo, images_dir, output, run, target_dir};
 use crate::{images, packages, test};
 
-/// Modules in the order in which they are loaded: overlay for layers, nftables, interfaces, a block device to be throttled.
-const MODULES: [&str; 15] = [
+/// Modules in the order in which they are loaded: overlay for layers, nftables, interfaces, a block device to be throttled, quotas, NFS.
+const MODULES: [&str; 29] = [
     "fs/overlayfs/overlay.ko",
     "crypto/crc32c_generic.ko",
     "lib/libcrc32c.ko",
@@ -30,6 +30,20 @@ const MODULES: [&str; 15] = [
     "fs/configfs/configfs.ko",
     // Depends on the one before.
     "drivers/block/null_blk/null_blk.ko",
+    "drivers/block/loop.ko",
+    "fs/quota/quota_tree.ko",
+    "fs/quota/quota_v2.ko",
+    "net/sunrpc/sunrpc.ko",
+    "net/sunrpc/auth_gss/auth_rpcgss.ko",
+    "fs/nfs_common/grace.ko",
+    "fs/nfs_common/nfs_acl.ko",
+    "fs/lockd/lockd.ko",
+    "fs/netfs/netfs.ko",
+    "fs/fscache/fscache.ko",
+    "fs/nfs/nfs.ko",
+    "net/dns_resolver/dns_resolver.ko",
+    "fs/nfs/nfsv4.ko",
+    "fs/nfsd/nfsd.ko",
 ];
 
 /// A systemd that is tried in a container of the guest: programs, and files besides their libraries.
@@ -55,6 +69,7 @@ exec switch_root /new /bin/sh /main
 
 /// What the tests do.
 const MAIN: &str = include_str!("../guest/main.sh");
+const VOLUMES: &str = include_str!("../guest/volumes.sh");
 
 /// A bundle whose root holds a systemd.
 fn pack_systemd(bundle: &Path) -> Result<()> {
@@ -193,6 +208,7 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
                 .file_name()
                 .context("a module's name")?
                 .to_string_lossy();
+            // The shell lists them by their text.
             fs::copy(&from, root.join(format!("modules/{position:02}-{name}")))?;
         }
     }
@@ -206,6 +222,8 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
         .arg(root.join("wharf"))
         .arg(root.join("launch")))?;
     fs::write(root.join("main"), MAIN)?;
+    fs::write(root.join("volumes"), VOLUMES)?;
+    make_quota_disk(&root.join("quota.img"))?;
     fs::write(root.join("init"), INIT)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     let initrd = work.join("initrd.gz");
@@ -215,4 +233,18 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
     );
     run(Command::new("sh").args(["-c", &script]).current_dir(&root))?;
     Ok(initrd)
+}
+
+/// A small file system that counts by project.
+fn make_quota_disk(image: &Path) -> Result<()> {
+    fs::File::create(image)?.set_len(96 << 20)?;
+    let options = [
+        "-q",
+        "-F",
+        "-O",
+        "project,quota",
+        "-E",
+        "quotatype=prjquota",
+    ];
+    run(Command::new("/sbin/mkfs.ext4").args(options).arg(image))
 }

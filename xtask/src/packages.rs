@@ -58,6 +58,7 @@ pub(crate) const GUEST: &[Need] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),
     ("strip", "binutils"),
+    ("/sbin/mkfs.ext4", "e2fsprogs"),
     ("/sbin/apparmor_parser", "apparmor"),
     ("/lib/systemd/systemd", "systemd"),
     ("dbus-daemon", "dbus-daemon"),

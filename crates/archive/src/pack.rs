@@ -34,12 +34,32 @@ pub struct Options {
     pub skip_kernel: bool,
 }
 
+/// Ranges of ids as they are found, as they are written, and how many; others stay.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owners {
+    /// User ids.
+    pub users: Vec<(u32, u32, u32)>,
+    /// Group ids.
+    pub groups: Vec<(u32, u32, u32)>,
+}
+
+impl Owners {
+    fn written(ranges: &[(u32, u32, u32)], id: u32) -> u32 {
+        let within = |&(found, written, size): &(u32, u32, u32)| {
+            let offset = id.checked_sub(found).filter(|offset| *offset < size)?;
+            written.checked_add(offset)
+        };
+        ranges.iter().find_map(within).unwrap_or(id)
+    }
+}
+
 /// Writes one archive.
 #[derive(Debug)]
 pub struct Packer<'a> {
     out: Pieces<'a>,
     descriptors: Descriptors,
     options: Options,
+    owners: Owners,
     /// First name of each inode that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
     header: Vec<u8>,
@@ -60,9 +80,17 @@ impl<'a> Packer<'a> {
             out,
             descriptors,
             options,
+            owners: Owners::default(),
             links: HashMap::new(),
             header: Vec::new(),
         }
+    }
+
+    /// Owners are written by other ids than those that are found.
+    #[must_use]
+    pub fn with_owners(mut self, owners: Owners) -> Packer<'a> {
+        self.owners = owners;
+        self
     }
 
     /// Adds `name` of the directory `parent`, under the name `path`, with everything below it.
@@ -343,8 +371,8 @@ impl<'a> Packer<'a> {
             link: Vec::new(),
             kind,
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid: Owners::written(&self.owners.users, stat.st_uid),
+            gid: Owners::written(&self.owners.groups, stat.st_gid),
             size: 0,
             mtime: Time {
                 seconds: stat.st_mtime,

@@ -226,7 +226,7 @@ pub fn set_cpu_affinity(cpus: &[u32]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, length, mask.as_ptr()) })
 }
 
-/// Runs `action` with other ids for what it makes in file systems (setfsuid(2)), all capabilities kept. For a single-threaded process.
+/// Runs `action` with other ids for what it makes in file systems (setfsuid(2)), all capabilities kept. Of the calling thread alone: the kernel's calls know no process.
 pub fn with_fs_ids<T>(uid: u32, gid: u32, action: impl FnOnce() -> T) -> io::Result<T> {
     /// `SECBIT_NO_SETUID_FIXUP` of `linux/securebits.h`: changing ids changes no capability.
     const KEEP: libc::c_ulong = 1 << 2;

@@ -121,6 +121,37 @@ fn a_container_with_ids_of_its_own_can_own_a_bind() {
         assert_eq!(output.code, 0, "{output:?}");
         output.stdout.trim_end().to_owned()
     };
+    // Copies and exports speak of the container's ids, whether it runs or not.
+    let name = [
+        "run",
+        "-d",
+        "--name",
+        "ids",
+        "--network",
+        "none",
+        "--userns",
+        "auto",
+        BUSYBOX,
+        "sleep",
+        "600",
+    ];
+    assert_eq!(engine.wharf(&name).code, 0);
+    chown(dir.join("f"), Some(5), Some(6)).expect("owned");
+    let file = dir.join("f").display().to_string();
+    let owner = |path: &str| {
+        let tar = engine.docker_ok(&["cp", &format!("ids:{path}"), "-"]);
+        tar[108..123].replace('\0', " ")
+    };
+    for (path, running) in [("/one", true), ("/two", false)] {
+        if !running {
+            engine.docker_ok(&["kill", "ids"]);
+            engine.docker_ok(&["wait", "ids"]);
+        }
+        engine.docker_ok(&["cp", "-a", &file, &format!("ids:{path}")]);
+        assert_eq!(owner(path), "0000005 0000006", "{path}");
+        assert_eq!(owner("/one"), "0000005 0000006");
+    }
+    chown(dir.join("f"), Some(0), Some(0)).expect("owned");
     assert_eq!(run("rw"), "65534");
     assert_eq!(run("idmap"), "0");
     assert_eq!(run("idmap=uids=@0-5-1"), "5");

@@ -8,9 +8,11 @@ use rustix::io::Errno;
 use wharf_api::container::PathStat;
 use wharf_archive::compression::{Compression, MAGIC_LEN};
 use wharf_archive::extract::{self, Destination, ExtractError, errno_text, extract};
-use wharf_archive::pack::{self, Packer};
+use wharf_archive::pack::{self, Owners, Packer};
 use wharf_archive::pieces::Pieces;
 use wharf_archive::root::{Root, asks_for_directory, base, clean};
+use wharf_archive::tar::Entry;
+use wharf_runtime::plan::{IdRange, Mappings};
 
 use super::Container;
 use super::file_system::FileSystem;
@@ -128,8 +130,11 @@ impl Engine {
     ) -> Result<()> {
         let fs = self.enter(container).await?;
         let (path, name) = (target.path.clone(), target.name.clone());
-        let done =
-            crate::blocking(move || fs.run(move |root| target.extract(root, archive))).await?;
+        let done = crate::blocking(move || {
+            let ids = fs.ids.clone();
+            fs.run(move |root| target.extract(root, &ids, archive))
+        })
+        .await?;
         done.map_err(|failure| failure.into_error(&path, &name))?;
         self.tell(container, "extract-to-dir", &[]);
         Ok(())
@@ -139,21 +144,21 @@ impl Engine {
 impl PathArchive {
     /// Writes the tar in pieces. Blocking.
     pub fn write(self, send: impl FnMut(Vec<u8>) -> io::Result<()> + Send + 'static) -> Result<()> {
-        let path = self.path;
+        let (path, owners) = (self.path, self.fs.owners());
         let written = self
             .fs
-            .run(move |root| pack(root, &path, Pieces::new(send)))?;
+            .run(move |root| pack(root, &path, owners, Pieces::new(send)))?;
         written.map_err(|error| Error::caused("archive", error))
     }
 }
 
 /// Directories are named after themselves, or `.` when the path ends in one (moby `TarResourceRebaseOpts`).
-fn pack(root: &Root, path: &[u8], out: Pieces<'_>) -> io::Result<()> {
+fn pack(root: &Root, path: &[u8], owners: Owners, out: Pieces<'_>) -> io::Result<()> {
     let options = pack::Options {
         skip_kernel: true,
         ..pack::Options::default()
     };
-    let mut packer = Packer::new(out, root.descriptors.clone(), options);
+    let mut packer = Packer::new(out, root.descriptors.clone(), options).with_owners(owners);
     let name = base(path).to_vec();
     let (_, stat) = root.look(path)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -203,7 +208,12 @@ struct Target {
 }
 
 impl Target {
-    fn extract(&self, root: &Root, archive: impl BufRead + Send) -> Result<(), Failure> {
+    fn extract(
+        &self,
+        root: &Root,
+        ids: &Mappings,
+        archive: impl BufRead + Send,
+    ) -> Result<(), Failure> {
         let wanted = absolute(&self.path);
         let failed = |errno| Failure::at("lstat", &wanted, errno);
         let dir = root.open(&wanted, OFlags::PATH).map_err(failed)?;
@@ -217,10 +227,12 @@ impl Target {
         self.check_writable(&resolved)?;
         let options = extract::Options {
             no_overwrite_dir_non_dir: self.options.no_overwrite_dir_non_dir,
-            owner: self.owner(root)?,
+            owner: self
+                .owner(root)?
+                .map(|(uid, gid)| (on_host(&ids.uids, uid), on_host(&ids.gids, gid))),
             keep_own: false,
         };
-        unpack(root, &resolved, options, archive).map_err(|error| match error {
+        unpack(root, &resolved, options, ids, archive).map_err(|error| match error {
             ExtractError::Entry { step, path, errno } => Failure::at(step, &path, errno),
             other => Failure::Failed(other.to_string()),
         })
@@ -290,8 +302,13 @@ fn unpack(
     root: &Root,
     path: &[u8],
     options: extract::Options,
+    ids: &Mappings,
     mut archive: impl BufRead + Send,
 ) -> Result<(), ExtractError> {
+    let owned = |entry: &mut Entry| {
+        entry.uid = on_host(&ids.uids, entry.uid);
+        entry.gid = on_host(&ids.gids, entry.gid);
+    };
     let mut start = Vec::with_capacity(MAGIC_LEN);
     (&mut archive)
         .take(MAGIC_LEN as u64)
@@ -305,11 +322,16 @@ fn unpack(
     };
     let whole = io::Cursor::new(start).chain(archive);
     if compression == Compression::None {
-        return extract(whole, &destination, options, |_| {});
+        return extract(whole, &destination, options, owned);
     }
     let plain = compression.reader(whole).map_err(ExtractError::Archive)?;
     let plain = io::BufReader::with_capacity(256 << 10, plain);
-    extract(plain, &destination, options, |_| {})
+    extract(plain, &destination, options, owned)
+}
+
+/// The host's id for one of the container's; one that the container does not have stays, and is refused by the kernel.
+fn on_host(ranges: &[IdRange], id: u32) -> u32 {
+    Mappings::to_host(ranges, id).unwrap_or(id)
 }
 
 #[cfg(test)]

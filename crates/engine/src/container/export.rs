@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::OFlags;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use wharf_archive::pack::{Options, Packer};
+use wharf_archive::pack::{Options, Owners, Packer};
 use wharf_archive::pieces::Pieces;
 use wharf_archive::root::{Descriptors, Root};
 
@@ -16,14 +16,17 @@ use crate::{Engine, Error, Result};
 #[derive(Debug)]
 pub struct Export {
     root: OwnedFd,
+    owners: Owners,
 }
 
 impl Engine {
     /// Opens a container's root for [`Export::write`].
     pub async fn container_export(&self, name: &str) -> Result<Export> {
         let container = self.containers.get(name)?;
+        let mut owners = Owners::default();
         let root = if container.live().is_some() {
             let fs = self.enter(&container).await?;
+            owners = fs.owners();
             crate::blocking(move || fs.run(bare_root)?.map_err(failed)).await?
         } else {
             let rootfs = self.store.rootfs(&container.id)?;
@@ -34,7 +37,7 @@ impl Engine {
             .await?
         };
         self.tell(&container, "export", &[]);
-        Ok(Export { root })
+        Ok(Export { root, owners })
     }
 }
 
@@ -57,7 +60,8 @@ impl Export {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path_of(&self.root), flags, rustix::fs::Mode::empty())
             .map_err(|errno| failed(errno.into()))?;
-        let mut packer = Packer::new(Pieces::new(send), descriptors, Options::default());
+        let mut packer = Packer::new(Pieces::new(send), descriptors, Options::default())
+            .with_owners(self.owners);
         packer
             .directory(dir, None)
             .and_then(|()| packer.finish())

@@ -12,10 +12,11 @@ use crossbeam_channel::{Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::OwnedMutexGuard;
+use wharf_archive::pack::Owners;
 use wharf_archive::root::{Descriptors, Root};
 use wharf_runtime::launch::LaunchError;
 use wharf_runtime::plan::{
-    AttrChange, Mappings, MountIdmap, MountSource, MountStep, Propagation, PropagationKind,
+    AttrChange, IdRange, Mappings, MountIdmap, MountSource, MountStep, Propagation, PropagationKind,
 };
 use wharf_runtime::view;
 use wharf_spec::rootfs::RootfsMount;
@@ -38,6 +39,8 @@ pub struct FileSystem {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     stopped: Option<Stopped>,
+    /// The container's own ids, while it runs: its mounts show those of the host. Empty where nothing is mapped.
+    pub(super) ids: Mappings,
 }
 
 /// A container that does not run must not be started while its layer is mounted here.
@@ -54,14 +57,14 @@ impl Engine {
         if let Some(live) = container.live()
             && let Some(namespace) = namespace_of(&live)
         {
-            return FileSystem::start(None, move || view::join(&namespace)).await;
+            return FileSystem::of_running(&live, namespace).await;
         }
         let guard = container.lifecycle.clone().lock_owned().await;
         if let Some(live) = container.live()
             && let Some(namespace) = namespace_of(&live)
         {
             drop(guard);
-            return FileSystem::start(None, move || view::join(&namespace)).await;
+            return FileSystem::of_running(&live, namespace).await;
         }
         let record = container.record();
         let rootfs = self.store.rootfs(&container.id)?;
@@ -171,6 +174,12 @@ fn namespace_of(live: &Live) -> Option<OwnedFd> {
 }
 
 impl FileSystem {
+    async fn of_running(live: &Live, namespace: OwnedFd) -> Result<FileSystem> {
+        let mut fs = FileSystem::start(None, move || view::join(&namespace)).await?;
+        fs.ids.clone_from(&live.plan.rootfs_mappings);
+        Ok(fs)
+    }
+
     /// `enter` runs in the new thread.
     async fn start(
         stopped: Option<Stopped>,
@@ -200,6 +209,7 @@ impl FileSystem {
                 jobs: Some(jobs),
                 thread: Some(thread),
                 stopped,
+                ids: Mappings::default(),
             };
             match outcome.recv() {
                 Ok(Ok(())) => Ok(fs),
@@ -219,13 +229,37 @@ impl FileSystem {
     ) -> Result<T> {
         let gone = || Error::internal("the container's file system was left");
         let (done, result) = bounded(1);
+        let own_root = self.own_root();
         let job: Job = Box::new(move |root| {
+            let result = match own_root {
+                None => Ok(work(root)),
+                // Who is nobody there can make nothing.
+                Some((uid, gid)) => wharf_sys::process::with_fs_ids(uid, gid, || work(root)),
+            };
             // The receiver waits below.
-            let _ = done.send(work(root));
+            let _ = done.send(result);
         });
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
         jobs.send(job).map_err(|_| gone())?;
-        result.recv().map_err(|_| gone())
+        let result = result.recv().map_err(|_| gone())?;
+        result.map_err(|error| Error::caused("become the container's root", error))
+    }
+
+    fn own_root(&self) -> Option<(u32, u32)> {
+        let uid = Mappings::to_host(&self.ids.uids, 0)?;
+        Some((uid, Mappings::to_host(&self.ids.gids, 0)?))
+    }
+
+    /// How owners that are found there are written into archives.
+    pub(super) fn owners(&self) -> Owners {
+        let back = |ranges: &[IdRange]| {
+            let range = |range: &IdRange| (range.host, range.container, range.size);
+            ranges.iter().map(range).collect()
+        };
+        Owners {
+            users: back(&self.ids.uids),
+            groups: back(&self.ids.gids),
+        }
     }
 }
 

@@ -3,14 +3,17 @@
 //! For containers that do not run; a running one is reached through its own processes. Paths are resolved inside the root by the
 //! kernel (openat2 with `RESOLVE_IN_ROOT`), so no link in the image leads out of it.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
+    open_tree,
 };
 use wharf_spec::rootfs::RootfsMount;
 
@@ -73,35 +76,91 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 
 /// Read-only overlay of the layers, topmost first.
 fn overlay(layers: &[&Path]) -> io::Result<OwnedFd> {
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let mut appended = true;
-    for layer in layers {
-        // One layer per call since Linux 6.8.
-        if fsconfig_set_string(&fs, "lowerdir+", *layer).is_err() {
-            appended = false;
-            break;
-        }
+    match overlay_by_fsconfig(layers) {
+        // Before Linux 6.8 it is unknown, which older kernels say late.
+        Err(Errno::INVAL) => overlay_by_option_string(layers),
+        other => Ok(other?),
     }
-    let fs = if appended {
-        fs
-    } else {
-        overlay_by_list(layers)?
-    };
+}
+
+fn overlay_by_fsconfig(layers: &[&Path]) -> rustix::io::Result<OwnedFd> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in layers {
+        fsconfig_set_string(&fs, "lowerdir+", *layer)?;
+    }
     fsconfig_set_flag(&fs, "ro")?;
     fsconfig_create(&fs)?;
-    Ok(fsmount(
+    fsmount(
         &fs,
         FsMountFlags::FSMOUNT_CLOEXEC,
         MountAttrFlags::MOUNT_ATTR_RDONLY,
-    )?)
+    )
 }
 
-fn overlay_by_list(layers: &[&Path]) -> io::Result<OwnedFd> {
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let list: Vec<String> = layers
+/// With mount(2), which takes one page of options and needs a place: a thread has one where nobody else sees it. Layers are named by
+/// descriptor, so that hundreds fit.
+fn overlay_by_option_string(layers: &[&Path]) -> io::Result<OwnedFd> {
+    let place = layers.first().ok_or(io::ErrorKind::InvalidInput)?;
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| {
+            wharf_sys::mountns::unshare()?;
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private)?;
+            mount_over(place, layers)?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            Ok(open_tree(CWD, *place, flags)?)
+        });
+        made.join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that mounts has panicked")))
+    })
+}
+
+/// Layers are opened in the namespace of the mount, which takes no others.
+fn mount_over(place: &Path, layers: &[&Path]) -> io::Result<()> {
+    let opened: Vec<OwnedFd> = layers
         .iter()
-        .map(|layer| layer.display().to_string())
+        .map(|layer| open_directory(layer))
+        .collect::<io::Result<_>>()?;
+    let names: Vec<String> = opened
+        .iter()
+        .map(|layer| path_of(layer).display().to_string())
         .collect();
-    fsconfig_set_string(&fs, "lowerdir", list.join(":"))?;
-    Ok(fs)
+    let options = CString::new(format!("lowerdir={}", names.join(":")))?;
+    let flags = MountFlags::RDONLY;
+    mount("overlay", place, "overlay", flags, options.as_c_str())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_show_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layer = |name: &str, file: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).expect("created");
+            std::fs::write(path.join(file), name).expect("written");
+            std::fs::write(path.join("all"), name).expect("written");
+            path
+        };
+        let layers = [
+            layer("top", "a"),
+            layer("middle", "b"),
+            layer("bottom", "c"),
+        ];
+        let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+        for root in [overlay(&layers), overlay_by_option_string(&layers)] {
+            let root = root.expect("mounted");
+            let root = path_of(&root);
+            let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("there");
+            assert_eq!(
+                ["a", "b", "c", "all"].map(read),
+                ["top", "middle", "bottom", "top"]
+            );
+            assert!(std::fs::write(root.join("new"), "").is_err(), "read-only");
+        }
+        assert!(!layers[0].join("b").exists(), "nothing is mounted here");
+    }
 }
