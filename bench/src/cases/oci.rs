@@ -15,7 +15,9 @@ pub(crate) fn life(side: &mut Side) -> Result<Values> {
     if side.kind() == Kind::Reference {
         return Ok(Vec::new());
     }
-    let bundle = Bundle::new(&["true"]);
+    let mut bundle = Bundle::new(&["true"]);
+    // crun 1.8 refuses later ones.
+    bundle.config["ociVersion"] = "1.0.2".into();
     // Written once, and not between two measurements.
     drop(bundle.command(&["state"]));
     let mut runtimes = vec![("wharf", bundle.program())];

@@ -18,6 +18,9 @@ use crate::{Engine, Error, Result, clock};
 
 /// Docker's sampling interval.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Between the two samples of an answer that is asked for once. Half of Docker's: shares are computed from both samples' own times, and the
+/// stock CLI adds half a second itself.
+const SINGLE: Duration = Duration::from_millis(500);
 /// `USER_HZ` of Linux.
 const TICKS_PER_SECOND: u64 = 100;
 
@@ -88,8 +91,9 @@ impl Engine {
             if complete && (sender.send(stats).await.is_err() || !options.stream) {
                 return;
             }
+            let pause = if options.stream { INTERVAL } else { SINGLE };
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = sender.closed() => return,
             }
         }
