@@ -55,7 +55,10 @@ const SYSTEMD: [&str; 6] = [
     "/usr/bin/busctl",
     "/usr/bin/dbus-daemon",
 ];
-const SYSTEMD_FILES: [&str; 1] = ["/usr/share/dbus-1/system.conf"];
+const SYSTEMD_FILES: [&str; 2] = [
+    "/usr/share/dbus-1/system.conf",
+    "/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf",
+];
 
 /// The kernel starts in a file system that cannot be left with `pivot_root`, so everything moves to a tmpfs first.
 const INIT: &str = "#!/bin/busybox sh
@@ -77,6 +80,7 @@ fn pack_systemd(bundle: &Path) -> Result<()> {
     for dir in ["etc", "bin", "var/log", "proc", "sys", "dev", "run", "tmp"] {
         fs::create_dir_all(root.join(dir))?;
     }
+    std::os::unix::fs::symlink("/run", root.join("var/run"))?;
     SYSTEMD
         .iter()
         .try_for_each(|program| copy_program(program, &root))?;
