@@ -110,8 +110,8 @@ pub struct ApiError {
     pub status: StatusCode,
     /// For people.
     pub message: String,
-    /// For programs.
-    pub detail: Value,
+    /// For programs. Boxed, because nearly every function here can answer with one of these.
+    pub detail: Option<Box<Value>>,
     /// Headers that go with it.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -123,7 +123,7 @@ impl ApiError {
             code,
             status: code.status(),
             message: message.into(),
-            detail: Value::Null,
+            detail: None,
             headers: Vec::new(),
         }
     }
@@ -138,7 +138,7 @@ impl ApiError {
     /// With something for programs.
     #[must_use]
     pub fn with_detail(mut self, detail: Value) -> ApiError {
-        self.detail = detail;
+        self.detail = Some(Box::new(detail));
         self
     }
 
@@ -152,8 +152,8 @@ impl ApiError {
     /// The answer.
     pub fn into_response(self) -> Response<Body> {
         let mut error = json!({"code": self.code.as_str(), "message": self.message});
-        if !self.detail.is_null() {
-            error["detail"] = self.detail;
+        if let Some(detail) = self.detail {
+            error["detail"] = *detail;
         }
         let text = json!({"errors": [error]}).to_string();
         let mut response = Response::new(Body::full(Bytes::from(text)));

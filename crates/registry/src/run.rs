@@ -37,7 +37,7 @@ pub enum RunError {
         place: String,
         /// Cause.
         #[source]
-        source: StorageError,
+        source: Box<StorageError>,
     },
     /// Object store.
     #[error(transparent)]
@@ -82,7 +82,7 @@ pub fn open_storage(config: &Config) -> Result<Storage, RunError> {
         .map(Storage::Local)
         .map_err(|source| RunError::Store {
             place: config.root.display().to_string(),
-            source,
+            source: Box::new(source),
         })
 }
 

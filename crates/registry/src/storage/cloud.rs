@@ -74,30 +74,28 @@ impl Cloud {
         if bucket.is_empty() {
             return Err(bad());
         }
-        let options = config.options.iter();
+        let mut options = config.options.iter();
         match scheme {
             "s3" => {
                 let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-                let builder = options.fold(Ok(builder), |builder, (key, value)| {
+                let builder = options.try_fold(builder, |builder, (key, value)| {
                     Ok::<_, CloudError>(
-                        builder?.with_config(AmazonS3ConfigKey::from_str(key)?, value),
+                        builder.with_config(AmazonS3ConfigKey::from_str(key)?, value),
                     )
                 })?;
                 Ok(Cloud::of(builder.build()?, prefix, config))
             }
             "gs" => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-                let builder = options.fold(Ok(builder), |builder, (key, value)| {
-                    Ok::<_, CloudError>(
-                        builder?.with_config(GoogleConfigKey::from_str(key)?, value),
-                    )
+                let builder = options.try_fold(builder, |builder, (key, value)| {
+                    Ok::<_, CloudError>(builder.with_config(GoogleConfigKey::from_str(key)?, value))
                 })?;
                 Ok(Cloud::of(builder.build()?, prefix, config))
             }
             "az" | "azure" => {
                 let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
-                let builder = options.fold(Ok(builder), |builder, (key, value)| {
-                    Ok::<_, CloudError>(builder?.with_config(AzureConfigKey::from_str(key)?, value))
+                let builder = options.try_fold(builder, |builder, (key, value)| {
+                    Ok::<_, CloudError>(builder.with_config(AzureConfigKey::from_str(key)?, value))
                 })?;
                 Ok(Cloud::of(builder.build()?, prefix, config))
             }

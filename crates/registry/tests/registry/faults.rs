@@ -43,7 +43,7 @@ impl Flaky {
     fn fails(&self) -> bool {
         let n = self.calls.fetch_add(1, Ordering::Relaxed);
         let mixed = (n ^ 0x9e37).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        mixed % 20 == 0
+        mixed.is_multiple_of(20)
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -51,7 +51,7 @@ impl Flaky {
             return call.await;
         }
         let failures = self.failures.fetch_add(1, Ordering::Relaxed);
-        if failures % 2 == 0 {
+        if failures.is_multiple_of(2) {
             // It was done, but the answer was lost.
             call.await?;
         }
@@ -208,7 +208,7 @@ async fn replicas_share_nothing_but_the_store() {
     );
     // Under the same load, all at once.
     let push = |n: u32| {
-        let registry = if n % 2 == 0 { &two } else { &three };
+        let registry = if n.is_multiple_of(2) { &two } else { &three };
         async move {
             registry
                 .image("shared", &format!("t{}", n % 5), &format!("{}", n % 7))
