@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod cli;
 pub mod deadline;
 pub mod engine;
+pub mod file_server;
 pub mod frames;
 pub mod http;
 pub mod images;

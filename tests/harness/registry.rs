@@ -96,7 +96,8 @@ impl Drop for DockerRegistry {
 }
 
 /// Does something on a thread inside a network namespace.
-fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> T {
+/// Does something with the network of a namespace.
+pub(crate) fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> T {
     let file = std::fs::File::open(netns).expect("the namespace exists");
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {

@@ -15,7 +15,40 @@ pub(crate) fn ensure(dir: &Path) -> Result<()> {
     let busybox = images::busybox().context("read /bin/busybox")?;
     make(dir, "busybox.tar", || Ok(busybox.docker_archive()))?;
     make(dir, "busybox-oci.tar", || Ok(busybox.oci_archive()))?;
-    make(dir, "debian.tar", || Ok(debian(dir)?.docker_archive()))
+    make(dir, "debian.tar", || Ok(debian(dir)?.docker_archive()))?;
+    make(dir, "nginx-debs.tar", || nginx_packages(dir))
+}
+
+/// Debian's nginx with all that the Debian image lacks of what it depends on, as a tar of packages.
+fn nginx_packages(dir: &Path) -> Result<Vec<u8>> {
+    let place = dir.join("nginx-debs");
+    remove_dir(&place)?;
+    std::fs::create_dir_all(place.join("partial"))?;
+    let status = place.join("status");
+    let script = r#"layer=$(tar -tf "$1" | grep layer.tar) && tar -xOf "$1" "$layer" | tar -xO ./var/lib/dpkg/status > "$2""#;
+    output(
+        Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(dir.join("debian.tar"))
+            .arg(&status),
+    )?;
+    let option = |name: &str, path: &Path| format!("{name}={}", path.display());
+    output(
+        Command::new("apt-get")
+            .args(["-o", &option("Dir::State::status", &status)])
+            .args(["-o", &option("Dir::Cache::archives", &place)])
+            .args(["-o", "Debug::NoLocking=1", "-y", "--no-install-recommends"])
+            .args(["--download-only", "install", "nginx-light"]),
+    )?;
+    let tar = dir.join("nginx-debs.tar.made");
+    run(Command::new("sh")
+        .args(["-c", r#"cd "$1" && tar -cf "$2" --sort=name *.deb"#, "sh"])
+        .arg(&place)
+        .arg(&tar))?;
+    let packages = std::fs::read(&tar)?;
+    std::fs::remove_file(&tar)?;
+    remove_dir(&place)?;
+    Ok(packages)
 }
 
 /// Writes through a temporary name, so that an interrupted run leaves no half archive.

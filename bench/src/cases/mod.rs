@@ -1,5 +1,6 @@
 //! What is measured. A case is a function of a side that gives values; the harness repeats it.
 
+mod build;
 mod changes;
 mod copy;
 mod daemon;
@@ -228,6 +229,25 @@ pub(crate) fn all() -> &'static [Case] {
             3,
             changes::export_and_commit,
             "docker export and commit of the 579 MB image with 10,000 changed files",
+        ),
+        case(
+            "build",
+            5,
+            build::steps,
+            "docker build of 4 COPY and 4 RUN, classic builder: nothing cached, then all",
+        ),
+        case("build-cached", 10, build::cached, "the same, all cached"),
+        case(
+            "build-10000",
+            3,
+            build::many,
+            "docker build that copies a context of 10,000 small files",
+        ),
+        case(
+            "build-500mb",
+            2,
+            build::large,
+            "docker build that copies a file of 500 MB",
         ),
     ];
     ALL
