@@ -202,6 +202,13 @@ impl Rows<'_> {
         )
     }
 
+    pub(crate) fn forget_parent(&self, id: &Digest) -> rusqlite::Result<()> {
+        self.run(
+            "UPDATE images SET parent = NULL WHERE id = ?1",
+            params![id.as_str()],
+        )
+    }
+
     pub(crate) fn set_tagged(&self, id: &Digest, nanos: i64) -> rusqlite::Result<()> {
         self.run(
             "UPDATE images SET tagged = ?2 WHERE id = ?1",

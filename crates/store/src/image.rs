@@ -244,6 +244,16 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets what an image was built from.
+    pub fn forget_parent(&self, id: &Digest) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        state.db.rows().forget_parent(id)?;
+        if let Some(image) = state.images.get_mut(id) {
+            image.parent = None;
+        }
+        Ok(())
+    }
+
     /// Removes an image with its references, and the layers nothing else needs; these come back, topmost first.
     pub fn remove_image(&self, id: &Digest) -> Result<Vec<Layer>, StoreError> {
         self.with_reserve(|| self.remove_image_now(id))

@@ -3,7 +3,7 @@
 use wharf_e2e::Engine;
 use wharf_e2e::archive::{TarFile, gzip};
 use wharf_e2e::file_server::FileServer;
-use wharf_e2e::registry::TestRegistry;
+use wharf_e2e::registry::DockerRegistry;
 
 use super::sources::repository;
 use super::{cat, wharf_build};
@@ -119,7 +119,7 @@ fn outputs_of_the_api_are_pushed_or_refused() {
     if engine.is_reference() {
         return;
     }
-    let registry = TestRegistry::start(&engine);
+    let registry = DockerRegistry::start(&engine, "registry", 5000);
     let context = TarFile::new()
         .file("Dockerfile", b"FROM busybox\nLABEL a=b\n")
         .finish();

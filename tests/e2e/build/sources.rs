@@ -192,7 +192,7 @@ fn squashing_makes_one_layer() {
     );
     let history = engine.docker_ok(&["history", "--no-trunc", "squashed"]);
     assert!(history.contains("merge sha256:"), "{history}");
-    let script = "ls /d; cat /d/three; ls /bin/awk; stat -c '%a %h' /tmp /d/two";
+    let script = "ls /d; cat /d/three; ls /bin/awk; stat -c %a /tmp; stat -c %h /d/two";
     let output = engine.docker(&[
         "run",
         "--rm",
@@ -204,7 +204,7 @@ fn squashing_makes_one_layer() {
         script,
     ]);
     assert_eq!(
-        output.stdout, "three\ntwo\ntwo\n700 2\n644 2\n",
+        output.stdout, "three\ntwo\ntwo\n700\n2\n",
         "{}",
         output.stderr
     );

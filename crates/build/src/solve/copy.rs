@@ -25,8 +25,8 @@ struct Loose {
 struct Plan {
     files: Arc<dyn Files>,
     sources: Vec<Source>,
-    /// Repositories.
-    trees: Vec<Arc<dyn Files>>,
+    /// Repositories, each with what stands for it in the cache if that is not its content.
+    trees: Vec<(Arc<dyn Files>, Option<String>)>,
     loose: Vec<Loose>,
     destination: String,
     options: Options,
@@ -162,7 +162,7 @@ impl<W: Worker> StageRun<'_, W> {
         &self,
         address: &str,
         copy: &Copy,
-    ) -> Result<Arc<dyn Files>, BuildError> {
+    ) -> Result<(Arc<dyn Files>, Option<String>), BuildError> {
         let keep = copy.keep_git_dir == Some(true);
         let (tree, commit) = self
             .worker()
@@ -174,7 +174,13 @@ impl<W: Worker> StageRun<'_, W> {
                 copy.checksum
             )));
         }
-        Ok(tree)
+        // What git keeps for itself differs from clone to clone.
+        let known = keep.then(|| {
+            let (_, fragment) = address.split_once('#').unwrap_or_default();
+            let (_, part) = fragment.split_once(':').unwrap_or_default();
+            format!("git:{commit}:{part}")
+        });
+        Ok((tree, known))
     }
 
     async fn download(&self, url: &str, copy: &Copy) -> Result<Loose, BuildError> {
@@ -213,8 +219,11 @@ impl Plan {
         if !self.sources.is_empty() || !loose.is_empty() {
             texts.push(cache_text(&*self.files, &self.sources, loose, exclude)?);
         }
-        for tree in &self.trees {
-            texts.push(cache_text(&**tree, &[whole()], &[], exclude)?);
+        for (tree, known) in &self.trees {
+            texts.push(match known {
+                Some(known) => known.clone(),
+                None => cache_text(&**tree, &[whole()], &[], exclude)?,
+            });
         }
         Ok(match texts.as_slice() {
             [one] => one.clone(),
@@ -236,7 +245,7 @@ impl Plan {
         let mut fill = || {
             self.trees
                 .iter()
-                .try_for_each(|tree| self.place_tree(&mut layer, &**tree))?;
+                .try_for_each(|(tree, _)| self.place_tree(&mut layer, &**tree))?;
             self.sources
                 .iter()
                 .try_for_each(|source| self.place(&mut layer, source))?;

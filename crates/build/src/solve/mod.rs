@@ -196,6 +196,8 @@ async fn run_stages<W: Worker>(
 
 type Pieces = mpsc::UnboundedReceiver<Piece>;
 
+type Ended = Option<Result<(usize, Result<(), BuildError>), tokio::task::JoinError>>;
+
 /// Tells what stages say, one stage after the other, until all are done or one fails.
 async fn follow(
     tasks: &mut JoinSet<(usize, Result<(), BuildError>)>,
@@ -203,35 +205,52 @@ async fn follow(
     tell: &mut impl FnMut(Piece),
 ) -> Result<(), BuildError> {
     outputs.reverse();
-    let mut running = true;
-    while let Some((_, pieces)) = outputs.last_mut() {
-        tokio::select! {
+    let mut done = BTreeSet::new();
+    while let Some((index, pieces)) = outputs.last_mut() {
+        let index = *index;
+        let ended = tokio::select! {
             biased;
             piece = pieces.recv() => match piece {
-                Some(piece) => tell(piece),
-                None => drop(outputs.pop()),
-            },
-            ended = tasks.join_next(), if running => match ended {
-                None => running = false,
-                Some(Ok((_, Ok(())))) => {}
-                Some(Ok((index, Err(error)))) if !error.follows => {
-                    tell_rest(&mut outputs, index, tell);
-                    return Err(error);
+                Some(piece) => {
+                    tell(piece);
+                    continue;
                 }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(BuildError::internal(error.to_string())),
+                // It has no more to say. Whether it failed is known before the next one begins to speak.
+                None if done.contains(&index) => {
+                    outputs.pop();
+                    continue;
+                }
+                None => tasks.join_next().await,
             },
+            ended = tasks.join_next(), if !tasks.is_empty() => ended,
+        };
+        match outcome(ended) {
+            Ok(Some(index)) => drop(done.insert(index)),
+            // No task is left: whoever is silent now stays so.
+            Ok(None) => drop(done.insert(index)),
+            Err((failed, error)) => {
+                if let Some(failed) = failed {
+                    tell_rest(&mut outputs, failed, tell);
+                }
+                return Err(error);
+            }
         }
     }
     while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok((_, Ok(()))) => {}
-            Ok((_, Err(error))) if error.follows => {}
-            Ok((_, Err(error))) => return Err(error),
-            Err(error) => return Err(BuildError::internal(error.to_string())),
-        }
+        outcome(Some(ended)).map_err(|(_, error)| error)?;
     }
     Ok(())
+}
+
+/// The stage that ended; an error with the stage it comes from. One that only follows from another's is none of its own.
+fn outcome(ended: Ended) -> Result<Option<usize>, (Option<usize>, BuildError)> {
+    match ended {
+        None => Ok(None),
+        Some(Ok((index, Ok(())))) => Ok(Some(index)),
+        Some(Ok((index, Err(error)))) if error.follows => Ok(Some(index)),
+        Some(Ok((index, Err(error)))) => Err((Some(index), error)),
+        Some(Err(error)) => Err((None, BuildError::internal(error.to_string()))),
+    }
 }
 
 /// What the present stage and the one that failed had to say.

@@ -118,7 +118,12 @@ fn describe(mount: &Mount) -> String {
         MountKind::Secret => "secret",
         MountKind::Ssh => "ssh",
     };
-    format!("--mount=type={kind},target={}", mount.target)
+    let id = if mount.id.is_empty() {
+        String::new()
+    } else {
+        format!(",id={}", mount.id)
+    };
+    format!("--mount=type={kind}{id},target={}", mount.target)
 }
 
 async fn hash_bind(

@@ -318,6 +318,15 @@ impl Engine {
             return blocking(move || context::from_upload(body, &name, &scratch)).await;
         }
         let remote = fetch::remote(self, &options.remote).await?;
+        // Docker's classic builder keeps `.git`, BuildKit and its clients do not.
+        let kept = options.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+        let kept = matches!(kept, Some(Some(value)) if value == "1" || value == "true");
+        if let fetch::Remote::Directory(checkout) = &remote
+            && options.extras.facts
+            && !kept
+        {
+            checkout.without_git()?;
+        }
         blocking(move || context::from_remote(remote, &name, &scratch)).await
     }
 }

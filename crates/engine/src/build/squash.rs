@@ -40,12 +40,14 @@ impl Engine {
             diffs.extend(diff.cloned());
             squashed(&config, steps, &json!(diffs), &comment, &created)
         };
-        self.store
-            .extend(base, Some(&mut write), make)
-            .map_err(|error| match error {
-                ExtendError::Written(text) => Error::internal(text),
-                ExtendError::Store(error) => error.into(),
-            })
+        let made = self.store.extend(base, Some(&mut write), make);
+        let id = made.map_err(|error| match error {
+            ExtendError::Written(text) => Error::internal(text),
+            ExtendError::Store(error) => error.into(),
+        })?;
+        // It stands for itself: its history has no images.
+        self.store.forget_parent(&id)?;
+        Ok(id)
     }
 
     /// The files of an image. Blocking.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use wharf_build::dockerfile::{Dockerfile, excerpt, parse};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use wharf_build::dockerfile::{Dockerfile, Lines, excerpt, parse};
 use wharf_build::ignore::Patterns;
 use wharf_build::lint::{Facts, Options, check};
 use wharf_spec::platform::Platform;
@@ -33,21 +35,64 @@ pub(super) fn run(matches: &Matches, call: &str) -> Result<(), Failure> {
             error.message(&name)
         ))
     })?;
+    let json = is_json(call)?;
+    let sources = Sources {
+        name: &name,
+        text: &source,
+        json,
+    };
     match call.split(',').next().unwrap_or_default() {
-        "check" | "lint" => lint(matches, directory, &file, &name, &source),
-        "targets" => targets(&file),
-        "outline" => outline(matches, &file),
+        "check" | "lint" => lint(matches, directory, &file, &sources),
+        "targets" => targets(&file, &sources),
+        "outline" => outline(matches, &file, &sources),
         other => Err(Failure::new(format!("invalid call {other:?}"))),
     }
+}
+
+/// The Dockerfile, and how to speak about it.
+struct Sources<'a> {
+    name: &'a str,
+    text: &'a str,
+    json: bool,
+}
+
+impl Sources<'_> {
+    /// BuildKit's JSON has sources as base64.
+    fn encoded(&self) -> Value {
+        json!([base64::engine::general_purpose::STANDARD.encode(self.text)])
+    }
+
+    fn print(&self, document: &Value) -> Result<(), Failure> {
+        print::out(&format!("{document:#}\n"))
+    }
+}
+
+/// `outline,format=json`
+fn is_json(call: &str) -> Result<bool, Failure> {
+    let mut json = false;
+    for field in call.split(',').skip(1) {
+        match field.split_once('=') {
+            Some(("format", "json")) => json = true,
+            Some(("format", "text")) => json = false,
+            Some(("ignorestatus", _)) => {}
+            _ => return Err(Failure::new(format!("invalid call option {field:?}"))),
+        }
+    }
+    Ok(json)
+}
+
+/// Where something is, as BuildKit's JSON has it.
+fn location(lines: Lines) -> Value {
+    json!({"ranges": [{"start": {"line": lines.first}, "end": {"line": lines.last}}]})
 }
 
 fn lint(
     matches: &Matches,
     directory: &Path,
     file: &Dockerfile,
-    name: &str,
-    source: &str,
+    sources: &Sources<'_>,
 ) -> Result<(), Failure> {
+    let (name, source) = (sources.name, sources.text);
     let ignore = std::fs::read(directory.join(".dockerignore")).ok();
     let ignore =
         ignore.and_then(|bytes| Patterns::parse_file(&String::from_utf8_lossy(&bytes)).ok());
@@ -65,6 +110,25 @@ fn lint(
     };
     let failed = |error: wharf_build::lint::OptionsError| Failure::new(error.to_string());
     let findings = check(file, &facts).map_err(failed)?;
+    if sources.json {
+        let warnings: Vec<Value> = findings
+            .iter()
+            .map(|finding| {
+                json!({
+                    "ruleName": finding.rule.name,
+                    "description": finding.rule.description,
+                    "url": finding.rule.url(),
+                    "detail": finding.message,
+                    "location": location(finding.lines),
+                })
+            })
+            .collect();
+        let encoded = base64::engine::general_purpose::STANDARD.encode(source);
+        return sources.print(&json!({
+            "warnings": warnings,
+            "sources": [{"filename": name, "language": "Dockerfile", "data": encoded}],
+        }));
+    }
     if findings.is_empty() {
         return print::out_line("Check complete, no warnings found.");
     }
@@ -94,7 +158,29 @@ fn lint(
     Err(Failure::exit(1))
 }
 
-fn targets(file: &Dockerfile) -> Result<(), Failure> {
+fn targets(file: &Dockerfile, sources: &Sources<'_>) -> Result<(), Failure> {
+    if sources.json {
+        let last = file.stages.len().saturating_sub(1);
+        let listed: Vec<Value> = file
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(index, stage)| {
+                let mut target = json!({"base": stage.base, "location": location(stage.lines)});
+                if let Some(name) = &stage.name {
+                    target["name"] = json!(name);
+                }
+                if index == last {
+                    target["default"] = json!(true);
+                }
+                if !stage.description.is_empty() {
+                    target["description"] = json!(stage.description);
+                }
+                target
+            })
+            .collect();
+        return sources.print(&json!({"targets": listed, "sources": sources.encoded()}));
+    }
     let mut out = String::from("TARGET            DESCRIPTION\n");
     let last = file.stages.len().saturating_sub(1);
     for (index, stage) in file.stages.iter().enumerate() {
@@ -114,9 +200,31 @@ fn targets(file: &Dockerfile) -> Result<(), Failure> {
     print::out(&out)
 }
 
-fn outline(matches: &Matches, file: &Dockerfile) -> Result<(), Failure> {
+fn outline(matches: &Matches, file: &Dockerfile, sources: &Sources<'_>) -> Result<(), Failure> {
     let outline = wharf_build::outline::outline(file, matches.text_or_empty("target"))
         .map_err(Failure::new)?;
+    if sources.json {
+        let arguments: Vec<Value> = outline
+            .arguments
+            .iter()
+            .map(|argument| {
+                json!({"name": argument.name, "description": argument.description, "value": argument.value})
+            })
+            .collect();
+        let named = |list: &[(String, bool)]| -> Vec<Value> {
+            list.iter()
+                .map(|(name, required)| json!({"name": name, "required": required}))
+                .collect()
+        };
+        return sources.print(&json!({
+            "name": outline.name,
+            "description": outline.description,
+            "args": arguments,
+            "secrets": named(&outline.secrets),
+            "ssh": named(&outline.ssh),
+            "sources": sources.encoded(),
+        }));
+    }
     let mut out = String::new();
     if !outline.name.is_empty() {
         out.push_str(&format!("TARGET:      {}\n", outline.name));
