@@ -96,11 +96,11 @@ fn repositories_are_contexts() {
             answer.text()
         );
         assert_eq!(cat(&engine, "repository", path), expected);
-        let said = wharf_build(
-            &engine,
-            &["-t", "repository", &format!("{address}{fragment}")],
-        );
+        let remote = format!("{address}{fragment}");
+        let _ = wharf_build(&engine, &["-t", "repository", &remote]);
+        let said = wharf_build(&engine, &["-t", "repository", &remote]);
         assert!(said.contains("CACHED"), "{said}");
+        assert_eq!(cat(&engine, "repository", path), expected);
     }
     for fragment in ["#none", "#main:none", "#--upload-pack=x"] {
         let remote = encode(&format!("{address}{fragment}"));

@@ -43,8 +43,16 @@ pub enum SourceError {
     #[error("{0}")]
     Pattern(String),
     /// Reading failed.
-    #[error("{0}")]
+    #[error("{}", io_text(.0))]
     Io(#[from] io::Error),
+}
+
+/// The C library's words, as Go prints them.
+fn io_text(error: &io::Error) -> String {
+    match rustix::io::Errno::from_io_error(error) {
+        Some(errno) => wharf_archive::extract::errno_text(errno),
+        None => error.to_string(),
+    }
 }
 
 /// Looks up paths and patterns. `context`: the tree is the build context. `parents`: of `--parents`.

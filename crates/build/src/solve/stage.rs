@@ -231,7 +231,11 @@ impl<'a, W: Worker> StageRun<'a, W> {
         if self.missed {
             return Ok(false);
         }
-        let Some(image) = self.worker().cached(self.image.as_deref(), step)? else {
+        let settings = &self.settings.config;
+        let found = self
+            .worker()
+            .cached(self.image.as_deref(), step, settings)?;
+        let Some(image) = found else {
             self.missed = true;
             return Ok(false);
         };
@@ -361,7 +365,7 @@ impl<'a, W: Worker> StageRun<'a, W> {
         .await?;
         let step = self.noted(&[format!("#(nop) CONTEXT {hash} in / ")]);
         if !self.shared.request.no_cache
-            && let Some(image) = self.worker().cached(None, &step)?
+            && let Some(image) = self.worker().cached(None, &step, &self.settings.config)?
         {
             return Ok(image);
         }

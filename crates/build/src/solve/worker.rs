@@ -67,8 +67,14 @@ pub trait Worker: Send + Sync + 'static {
     /// The config of an image.
     fn image(&self, id: &str) -> Result<ImageConfig, BuildError>;
 
-    /// The image that a step with these settings made before, upon this parent. `parent` is `None` upon nothing.
-    fn cached(&self, parent: Option<&str>, step: &Config) -> Result<Option<String>, BuildError>;
+    /// The image that a step with these settings made before, upon this parent. `parent` is `None` upon nothing; `settings` are those that
+    /// the image has for containers.
+    fn cached(
+        &self,
+        parent: Option<&str>,
+        step: &Config,
+        settings: &Config,
+    ) -> Result<Option<String>, BuildError>;
 
     /// The files of an image.
     fn files(

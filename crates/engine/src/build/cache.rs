@@ -40,6 +40,7 @@ impl Engine {
         &self,
         parent: Option<&Digest>,
         step: &Config,
+        settings: &Config,
         sources: &[String],
     ) -> Result<Option<Digest>, StoreError> {
         let parent_record = parent.map(|id| self.store.image_by_id(id)).transpose()?;
@@ -49,7 +50,18 @@ impl Engine {
             let Ok(source) = self.store.image(name) else {
                 continue;
             };
+            let steps = parent_config
+                .as_ref()
+                .map_or(0, |config| config.history.len());
+            let step = (step, settings);
             if let Some(raw) = continued(&source.config, parent_config.as_ref(), &wanted, step) {
+                // The last step is the image itself (moby `image/cache`).
+                if source.config.history.len() == steps + 1 {
+                    if let Some(parent) = parent {
+                        self.store.set_parent(&source.id, parent)?;
+                    }
+                    return Ok(Some(source.id.clone()));
+                }
                 let keep = self.store.hold_layers(&source.id)?;
                 let id = self.store.restore_step(parent, &raw)?;
                 drop(keep);
@@ -65,7 +77,7 @@ fn continued(
     source: &ImageConfig,
     parent: Option<&Arc<ImageConfig>>,
     wanted: &str,
-    step: &Config,
+    (step, settings): (&Config, &Config),
 ) -> Option<Vec<u8>> {
     let none: (&[HistoryEntry], &[_]) = (&[], &[]);
     let (history, layers) = parent.map_or(none, |parent| {
@@ -97,7 +109,7 @@ fn continued(
         container_config: serde_json::to_value(step).ok(),
         ..source.clone()
     };
-    image.config = serde_json::to_value(step)
+    image.config = serde_json::to_value(settings)
         .and_then(serde_json::from_value)
         .ok();
     Some(wharf_api::gojson::to_string(&image).into_bytes())

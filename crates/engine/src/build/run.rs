@@ -56,6 +56,7 @@ impl Engine {
     /// Removes containers of builds that an earlier daemon did not live to finish.
     pub(crate) fn clear_builds(&self) {
         let Some(engine) = self.handle() else { return };
+        self.clear_step_files();
         let left: Vec<String> = self
             .containers
             .all()
@@ -70,6 +71,23 @@ impl Engine {
                 keep: false,
             };
             drop(worn);
+        }
+    }
+
+    /// Removes secrets and sockets of agents that steps had.
+    fn clear_step_files(&self) {
+        let entries = std::fs::read_dir(&self.config.exec_root)
+            .into_iter()
+            .flatten();
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !name.starts_with("secret-") && !name.starts_with("agent-") {
+                continue;
+            }
+            if let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "left-over mount of a build");
+            }
         }
     }
 

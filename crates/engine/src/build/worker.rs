@@ -179,7 +179,12 @@ impl Worker for EngineWorker {
         Ok((*image.config).clone())
     }
 
-    fn cached(&self, parent: Option<&str>, step: &Config) -> Result<Option<String>, BuildError> {
+    fn cached(
+        &self,
+        parent: Option<&str>,
+        step: &Config,
+        settings: &Config,
+    ) -> Result<Option<String>, BuildError> {
         let parent = parent.map(parse).transpose()?;
         if let Some(found) = self.engine.cached_step(parent.as_ref(), step) {
             return Ok(Some(found.to_string()));
@@ -188,7 +193,7 @@ impl Worker for EngineWorker {
             return Ok(None);
         }
         self.engine
-            .cached_history(parent.as_ref(), step, &self.cache)
+            .cached_history(parent.as_ref(), step, settings, &self.cache)
             .map(|found| found.map(|id| id.to_string()))
             .map_err(stored)
     }
