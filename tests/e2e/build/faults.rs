@@ -61,10 +61,6 @@ fn errors_say_what_is_wrong() {
             "returned a non-zero code: 42",
         ),
         (
-            "FROM busybox\nRUN kill -9 $$\n",
-            "returned a non-zero code: 137",
-        ),
-        (
             "FROM busybox\nRUN [\"/none\"]\n",
             "no such file or directory",
         ),
