@@ -40,14 +40,11 @@ pub(crate) const TESTS: &[Need] = &[
     ("podman", "podman"),
     ("runc", "runc"),
     ("crun", "crun"),
-<<<<<<< HEAD
     ("/lib/systemd/systemd", "systemd"),
     ("dbus-daemon", "dbus-daemon"),
     ("/usr/share/dbus-1/system.conf", "dbus-system-bus-common"),
     ("openssl", "openssl"),
-=======
     ("git", "git"),
->>>>>>> 590ac0c (bench: builds; tests: builds from every source, to every output, with every fault)
     ("bzip2", "bzip2"),
     ("xz", "xz-utils"),
     ("chromium", "chromium"),
