@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// Docker gives it to directories and files alike.
 const MODE: Mode = Mode::from_raw_mode(0o755);
@@ -43,24 +44,40 @@ pub(crate) fn create(diff: &Path) -> io::Result<()> {
     Ok(rustix::fs::symlinkat("/proc/mounts", &root, "etc/mtab")?)
 }
 
-/// Adds to a whole tree what it lacks of the layer. Docker leaves alone what an image has.
+/// Adds to a whole tree what it lacks of the layer. Docker leaves alone what an image has. An image's `/etc` or `/dev` may be a link to
+/// anywhere: parents are found as a process rooted in the tree would.
 pub(crate) fn complete(tree: &Path) -> io::Result<()> {
     let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(tree, dir, Mode::empty())?;
-    let mut made = DIRECTORIES
-        .iter()
-        .try_for_each(|name| there(rustix::fs::mkdirat(&root, *name, MODE).map_err(Into::into)));
-    for name in FILES {
-        made = made.and_then(|()| there(create_file(&root, name)));
+    for path in DIRECTORIES {
+        missing(&root, path, |parent, name| {
+            rustix::fs::mkdirat(parent, name, MODE)?;
+            Ok(rustix::fs::chmodat(parent, name, MODE, AtFlags::empty())?)
+        })?;
     }
-    made?;
-    let link = rustix::fs::symlinkat("/proc/mounts", &root, "etc/mtab");
-    there(link.map_err(Into::into))
+    for path in FILES {
+        missing(&root, path, create_file)?;
+    }
+    missing(&root, "etc/mtab", |parent, name| {
+        Ok(rustix::fs::symlinkat("/proc/mounts", parent, name)?)
+    })
 }
 
-/// Something that an image already has, or has no room for (its `/etc` may be a link out of the tree's own).
-fn there(result: io::Result<()>) -> io::Result<()> {
-    match result {
+/// Makes what the tree has not, unless it has no room for it.
+fn missing(
+    root: &OwnedFd,
+    path: &str,
+    make: impl FnOnce(&OwnedFd, &str) -> io::Result<()>,
+) -> io::Result<()> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let parent = match rustix::fs::openat2(root, parent, flags, Mode::empty(), resolve) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match make(&parent, name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result,
     }
@@ -95,5 +112,18 @@ mod tests {
             std::fs::read_link(dir.path().join("etc/mtab")).expect("a link"),
             Path::new("/proc/mounts")
         );
+    }
+
+    #[test]
+    fn links_of_an_image_do_not_lead_out_of_its_tree() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (tree, outside) = (dir.path().join("tree"), dir.path().join("outside"));
+        std::fs::create_dir_all(tree.join("real")).expect("mkdir");
+        std::fs::create_dir(&outside).expect("mkdir");
+        std::os::unix::fs::symlink("/real", tree.join("etc")).expect("symlink");
+        std::os::unix::fs::symlink(&outside, tree.join("dev")).expect("symlink");
+        complete(&tree).expect("completed");
+        assert!(tree.join("real/hosts").is_file());
+        assert_eq!(std::fs::read_dir(outside).expect("there").count(), 0);
     }
 }
