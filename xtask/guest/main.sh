@@ -116,5 +116,6 @@ grep -q '^systemd: 0 failed$' out || { failed=1; echo 'FAILED: systemd'; tail -2
 cd /
 
 [ $failed = 0 ] || { echo '--- daemon'; tail -40 /tmp/daemon.log; }
+. /drivers
 echo "guest: exit code $failed"
 poweroff -f

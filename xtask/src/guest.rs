@@ -12,8 +12,9 @@ use anyhow::{Context, Result, ensure};
 use crate::run::{cargo, images_dir, output, run, target_dir};
 use crate::{images, packages, test};
 
-/// Modules in the order in which they are loaded: overlay for layers, nftables, interfaces, a block device to be throttled, quotas, NFS.
-const MODULES: [&str; 29] = [
+/// Modules in the order in which they are loaded: overlay for layers, nftables, interfaces, a block device to be throttled, quotas, NFS, file
+/// systems and the device mapper of storage drivers.
+const MODULES: [&str; 36] = [
     "fs/overlayfs/overlay.ko",
     "crypto/crc32c_generic.ko",
     "lib/libcrc32c.ko",
@@ -44,6 +45,14 @@ const MODULES: [&str; 29] = [
     "net/dns_resolver/dns_resolver.ko",
     "fs/nfs/nfsv4.ko",
     "fs/nfsd/nfsd.ko",
+    "fs/xfs/xfs.ko",
+    "fs/erofs/erofs.ko",
+    "drivers/md/dm-mod.ko",
+    "drivers/md/dm-bufio.ko",
+    "drivers/md/persistent-data/dm-persistent-data.ko",
+    "drivers/md/dm-bio-prison.ko",
+    // Depends on the three before.
+    "drivers/md/dm-thin-pool.ko",
 ];
 
 /// A systemd that is tried in a container of the guest: programs, and files besides their libraries.
@@ -60,6 +69,14 @@ const SYSTEMD_FILES: [&str; 2] = [
     "/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf",
 ];
 
+/// Programs that make and grow file systems; their libraries come with them.
+const TOOLS: [&str; 4] = [
+    "/usr/sbin/mkfs.ext4",
+    "/usr/sbin/mkfs.xfs",
+    "/usr/sbin/resize2fs",
+    "/usr/sbin/xfs_growfs",
+];
+
 /// The kernel starts in a file system that cannot be left with `pivot_root`, so everything moves to a tmpfs first.
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -73,6 +90,9 @@ exec switch_root /new /bin/sh /main
 /// What the tests do.
 const MAIN: &str = include_str!("../guest/main.sh");
 const VOLUMES: &str = include_str!("../guest/volumes.sh");
+
+/// Their part about storage drivers.
+const DRIVERS: &str = include_str!("../guest/drivers.sh");
 
 /// A bundle whose root holds a systemd.
 fn pack_systemd(bundle: &Path) -> Result<()> {
@@ -134,6 +154,8 @@ pub(crate) fn guest() -> Result<()> {
     let kernel = find_kernel()?;
     let initrd = pack(&target_dir().join("guest"), &programs, &kernel)?;
     let mut qemu = Command::new("qemu-system-x86_64");
+    // All that the emulation has, random numbers among it: nothing waits for them.
+    qemu.args(["-cpu", "max"]);
     qemu.args(["-m", "3072", "-smp", "2", "-nographic", "-no-reboot"])
         .args(["-accel", "tcg,thread=multi"])
         .args(["-append", "console=ttyS0 quiet panic=1"])
@@ -218,6 +240,9 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
     }
     copy_program("/sbin/apparmor_parser", &root)?;
     pack_systemd(&root.join("systemd"))?;
+    TOOLS
+        .iter()
+        .try_for_each(|tool| copy_program(tool, &root))?;
     fs::copy("/bin/busybox", root.join("bin/busybox"))?;
     fs::copy(images_dir().join("busybox.tar"), root.join("busybox.tar"))?;
     fs::copy(&programs.tests, root.join("launch"))?;
@@ -228,6 +253,7 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
     fs::write(root.join("main"), MAIN)?;
     fs::write(root.join("volumes"), VOLUMES)?;
     make_quota_disk(&root.join("quota.img"))?;
+    fs::write(root.join("drivers"), DRIVERS)?;
     fs::write(root.join("init"), INIT)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     let initrd = work.join("initrd.gz");

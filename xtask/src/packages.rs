@@ -64,6 +64,8 @@ pub(crate) const GUEST: &[Need] = &[
     ("/lib/systemd/systemd", "systemd"),
     ("dbus-daemon", "dbus-daemon"),
     ("/usr/share/dbus-1/system.conf", "dbus-system-bus-common"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
     (
         "/usr/share/doc/linux-image-cloud-amd64",
         "linux-image-cloud-amd64",

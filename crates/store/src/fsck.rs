@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 
-use wharf_spec::digest::ChainId;
+use wharf_spec::digest::{ChainId, DiffId};
 
 use crate::drivers::{Driver, LayerDir, init_name};
 use crate::state::State;
@@ -45,6 +45,23 @@ pub(crate) fn release_unreachable(state: &mut State) -> rusqlite::Result<()> {
         .db
         .transaction(|rows| lost.iter().try_for_each(|chain| rows.delete_layer(chain)))?;
     state.layers.retain(|chain, _| reached.contains(chain));
+    Ok(())
+}
+
+/// Removes rows of parked layers that a kill caught on the way to their places: what there is of them is neither the one nor the other.
+pub(crate) fn drop_torn(state: &mut State, driver: &dyn Driver) -> rusqlite::Result<()> {
+    let parked = state.parked.values();
+    let torn: Vec<DiffId> = parked
+        .filter(|parked| driver.is_placed(&parked.cache))
+        .map(|parked| parked.diff.clone())
+        .collect();
+    if torn.is_empty() {
+        return Ok(());
+    }
+    state
+        .db
+        .transaction(|rows| torn.iter().try_for_each(|diff| rows.delete_parked(diff)))?;
+    state.parked.retain(|diff, _| !torn.contains(diff));
     Ok(())
 }
 

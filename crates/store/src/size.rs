@@ -31,21 +31,30 @@ pub(crate) fn of_tree(root: &Path) -> io::Result<u64> {
     Ok(tree.total)
 }
 
-/// Bytes in what the tree `new` has and `old` has not, or has with other size or time; mount points of the engine do not count.
+/// Bytes in what the tree `new` has and `old` has not, or has with other size or time, hard links counted once; mount points of the
+/// engine do not count.
 pub(crate) fn of_new(new: &Path, old: Option<&Path>) -> io::Result<u64> {
-    of_new_below(new, old, Path::new(""))
+    of_new_below(new, old, Path::new(""), &mut HashSet::new())
 }
 
-fn of_new_below(new: &Path, old: Option<&Path>, below: &Path) -> io::Result<u64> {
+fn of_new_below(
+    new: &Path,
+    old: Option<&Path>,
+    below: &Path,
+    seen: &mut HashSet<(u64, u64)>,
+) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let of = |file: &std::fs::Metadata| (file.len(), file.mtime(), file.mtime_nsec());
     let mut total = 0;
     for entry in std::fs::read_dir(new.join(below))? {
         let entry = entry?;
         let path = below.join(entry.file_name());
-        let metadata = entry.metadata()?;
+        let Ok(metadata) = entry.metadata() else {
+            // The container goes on working.
+            continue;
+        };
         if metadata.is_dir() {
-            total += of_new_below(new, old, &path)?;
+            total += of_new_below(new, old, &path, seen)?;
             continue;
         }
         let before = old.and_then(|old| std::fs::symlink_metadata(old.join(&path)).ok());
@@ -53,7 +62,12 @@ fn of_new_below(new: &Path, old: Option<&Path>, below: &Path) -> io::Result<u64>
             Some(before) => of(&before) == of(&metadata),
             None => crate::initlayer::has(&path),
         };
-        total += if is_known { 0 } else { metadata.len() };
+        let is_first = metadata.nlink() < 2 || seen.insert((metadata.dev(), metadata.ino()));
+        total += if !is_known && is_first {
+            metadata.len()
+        } else {
+            0
+        };
     }
     Ok(total)
 }

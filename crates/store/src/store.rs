@@ -56,6 +56,7 @@ impl Store {
         let home = root.join(driver.name());
         let mut state = State::load(Db::open(&root.join(database_name(driver.name())))?)?;
         fsck::release_unreachable(&mut state)?;
+        fsck::drop_torn(&mut state, &*driver)?;
         state.db.rows().delete_unknown_blobs()?;
         fsck::clear_leftovers(&state, &*driver).map_err(StoreError::io("clear", &home))?;
         let trash = root.join("trash");

@@ -7,6 +7,7 @@ pub mod btrfs;
 pub mod cgroup;
 pub mod child;
 pub mod clone;
+pub mod devicemapper;
 pub mod fdpass;
 pub mod heap;
 pub mod keyring;

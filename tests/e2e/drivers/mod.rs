@@ -3,6 +3,7 @@
 mod place;
 
 use std::path::Path;
+use std::time::Duration;
 
 use wharf_e2e::Engine;
 use wharf_e2e::archive::{Image, TarFile};
@@ -263,6 +264,51 @@ fn left(engine: &Engine, driver: &str) -> Vec<String> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.len() >= 64)
         .collect()
+}
+
+/// A SIGKILL at any moment of a load or a removal leaves a store that checks clean.
+fn kills_leave_nothing(mut engine: Engine, driver: &str) {
+    let archive = engine.dir().join("image.tar");
+    std::fs::write(&archive, image().docker_archive()).expect("an archive");
+    let path = archive.to_str().expect("a plain path");
+    for moment in 0..5 {
+        for command in [&["load", "-q", "-i", path][..], &["rmi", IMAGE]] {
+            let running = engine.docker_start(command);
+            // The moment is what varies; nothing is waited for.
+            std::thread::sleep(Duration::from_millis(moment * 17));
+            engine.kill_daemon();
+            running.wait();
+            engine.start_daemon();
+            the_store_checks_clean(&engine);
+        }
+    }
+    engine.docker_ok(&["load", "-q", "-i", path]);
+    layers_are_stacked(&engine);
+    engine.docker_ok(&["image", "prune", "-af"]);
+    assert_eq!(left(&engine, driver), Vec::<String>::new());
+}
+
+#[test]
+fn kills_on_btrfs() {
+    let place = Btrfs::create();
+    kills_leave_nothing(start("btrfs", Some(&place.root()), &[]), "btrfs");
+}
+
+#[test]
+fn kills_on_vfs() {
+    kills_leave_nothing(start("vfs", None, &[]), "vfs");
+}
+
+#[test]
+fn kills_on_erofs() {
+    kills_leave_nothing(start("erofs", None, &[]), "erofs");
+}
+
+#[test]
+fn kills_on_zfs() {
+    let place = Zfs::create();
+    let option = format!("zfs.fsname={}", place.dataset());
+    kills_leave_nothing(start("zfs", None, &[&option]), "zfs");
 }
 
 #[test]

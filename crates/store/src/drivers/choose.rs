@@ -15,17 +15,19 @@ use super::options::Options;
 use super::overlay2::Overlay2;
 use super::snapshot::Snapshots;
 use super::snapshot::btrfs::Btrfs;
+use super::snapshot::devicemapper::{DmOptions, Thin};
 use super::snapshot::vfs::Vfs;
 use super::snapshot::zfs::Zfs;
 
 /// All drivers, best first: Docker's order for the automatic choice, which `vfs` ends, then those nobody gets unasked.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "overlay2",
     "fuse-overlayfs",
     "btrfs",
     "zfs",
     "vfs",
     "erofs",
+    "devicemapper",
     "aufs",
 ];
 
@@ -171,6 +173,7 @@ fn supported(root: &Path, name: &'static str) -> Result<(), &'static str> {
                 "the kernel cannot mount overlay with this data root as its upper layer",
             )
         }),
+        "devicemapper" => needs(Thin::is_there(), "the kernel has no device mapper"),
         "aufs" => needs(
             Aufs::is_there(),
             "the kernel has no AUFS, which is a patch that no current kernel carries",
@@ -210,6 +213,13 @@ fn open_at(
         "zfs" => Zfs::open(root, options.fsname.as_deref())
             .and_then(|zfs| Snapshots::open(home, zfs))
             .map(|driver| Arc::new(driver) as _),
+        "devicemapper" => {
+            let options = DmOptions::parse(&options.dm);
+            let options = options.map_err(|why| DriverError::Option { name, why })?;
+            Thin::open(home, options)
+                .and_then(|thin| Snapshots::open(home, thin))
+                .map(|driver| Arc::new(driver) as _)
+        }
         "aufs" => Aufs::open(home).map(|driver| Arc::new(driver) as _),
         _ => Vfs::open(home, options.size)
             .and_then(|vfs| Snapshots::open(home, vfs))

@@ -7,7 +7,7 @@ pub mod aufs;
 mod choose;
 pub mod erofs;
 pub mod fuse_overlayfs;
-mod options;
+pub(crate) mod options;
 pub mod overlay2;
 pub mod snapshot;
 
@@ -113,6 +113,11 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Gives a filled layer its place above `lower`, topmost first.
     fn commit_layer(&self, layer: LayerDir<'_>, lower: &[LayerDir<'_>]) -> io::Result<()>;
+
+    /// Whether [`Driver::commit_layer`] was begun on the layer and changes what is in its directory.
+    fn is_placed(&self, _cache: &str) -> bool {
+        false
+    }
 
     /// Makes the init and read-write layers of a container.
     fn create_container(&self, new: NewContainer<'_>) -> io::Result<()>;

@@ -49,7 +49,7 @@ impl Options {
 }
 
 /// Bytes in a text with a unit of 1024: `512`, `64m`, `1.5GiB` (go-units `RAMInBytes`).
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let at = lower
         .find(|c: char| !c.is_ascii_digit() && c != '.')

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::attributes::Attributes;
 use super::directory::{self, DirEntry};
-use super::format::{self, BLOCK, FileKind, INODE, Inode, NLINK_AT, SLOT, SUPERBLOCK, Superblock};
+use super::format::{self, BLOCK, FileKind, INODE, Inode, LINKS_AT, SLOT, SUPERBLOCK, Superblock};
 use super::output::Output;
 use super::tree::{self, Entry, Leaf, Node, NodeId, Tree};
 
@@ -229,10 +229,10 @@ impl ImageBuilder {
             inodes += u64::from(leaf.links > 0);
             if leaf.links > 1 {
                 self.output
-                    .put(leaf.at + NLINK_AT, &leaf.links.to_le_bytes())?;
+                    .put(leaf.at + LINKS_AT as u64, &leaf.links.to_le_bytes())?;
             }
         }
-        let mut first = vec![0; BLOCK as usize];
+        let mut first = vec![0; format::BLOCK_LENGTH];
         for directory in &placed {
             self.write_directory(directory, &at, &mut first)?;
         }

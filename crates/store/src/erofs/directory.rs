@@ -1,6 +1,6 @@
 //! Entries of a directory in blocks: fixed parts first, names behind them, sorted by name over all blocks.
 
-use super::format::BLOCK;
+use super::format::{BLOCK, BLOCK_LENGTH};
 
 /// `struct erofs_dirent`.
 const ENTRY: usize = 12;
@@ -40,7 +40,7 @@ pub(super) fn encode(entries: &[DirEntry<'_>]) -> Vec<u8> {
         let count = rest.iter().take_while(fits).count();
         let (block, after) = rest.split_at(count);
         // The block before this one ends where this one starts.
-        bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_LENGTH), 0);
         encode_block(block, &mut bytes);
         rest = after;
     }

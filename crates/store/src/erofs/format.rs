@@ -4,6 +4,8 @@ use rustix::io::Errno;
 
 /// Bytes of a block.
 pub(super) const BLOCK: u64 = 4096;
+/// The same as a length in memory.
+pub(super) const BLOCK_LENGTH: usize = 4096;
 /// Where the superblock starts.
 pub(super) const SUPERBLOCK: usize = 1024;
 /// Where the root's inode is: its number has 16 bits, so it must be near the start.
@@ -18,7 +20,7 @@ const BLOCK_BITS: u8 = 12;
 /// `EROFS_FEATURE_COMPAT_SB_CHKSUM | EROFS_FEATURE_COMPAT_MTIME`.
 const COMPATIBLE: u32 = 1 | 2;
 /// Where an inode's count of links is.
-pub(super) const NLINK_AT: u64 = 44;
+pub(super) const LINKS_AT: usize = 44;
 
 /// What an inode is, with the bits that `st_mode` has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl Inode {
         put(&mut bytes, 28, &self.gid.to_le_bytes());
         put(&mut bytes, 32, &self.seconds.to_le_bytes());
         put(&mut bytes, 40, &self.nanos.to_le_bytes());
-        put(&mut bytes, NLINK_AT as usize, &self.links.to_le_bytes());
+        put(&mut bytes, LINKS_AT, &self.links.to_le_bytes());
         bytes
     }
 }

@@ -1,8 +1,9 @@
 //! Drivers without a union mount: each layer is a whole tree, made from a copy of the one below.
 //!
 //! ```text
-//! <driver>/<cache-id>/diff       the tree: plain directory (vfs), subvolume (btrfs), mounted dataset (zfs)
+//! <driver>/<cache-id>/diff       the tree: plain directory (vfs), subvolume (btrfs), mounted dataset (zfs) or device (devicemapper)
 //! <driver>/<cache-id>/staged     a layer in overlay's form on its way onto a tree
+//! <driver>/<cache-id>/placed     an empty file: laying it onto a tree was begun
 //! <driver>/<cache-id>/recipe     what turns the layer into its tar again
 //! ```
 //!
@@ -10,6 +11,7 @@
 
 mod apply;
 pub mod btrfs;
+pub mod devicemapper;
 pub mod vfs;
 pub mod zfs;
 
@@ -45,6 +47,14 @@ pub trait Backend: Debug + Send + Sync {
     fn attach(&self, _tree: &Path) -> io::Result<()> {
         Ok(())
     }
+
+    /// Takes back what [`Backend::attach`] does, once a container has ended. Safe to repeat.
+    fn detach(&self, _tree: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The daemon ends: these trees need not be reachable any more.
+    fn close(&self, _trees: &[PathBuf]) {}
 
     /// Removes a tree. Safe to repeat.
     fn remove(&self, tree: &Path) -> io::Result<()>;
@@ -102,6 +112,10 @@ impl<B: Backend> Snapshots<B> {
         self.home.join(cache).join("staged")
     }
 
+    fn placed(&self, cache: &str) -> PathBuf {
+        self.home.join(cache).join("placed")
+    }
+
     /// A copy of the tree of `parent`, or an empty tree.
     fn tree_above(&self, parent: Option<&str>, tree: &Path) -> io::Result<()> {
         match parent {
@@ -140,6 +154,8 @@ impl<B: Backend> Driver for Snapshots<B> {
 
     fn commit_layer(&self, layer: LayerDir<'_>, lower: &[LayerDir<'_>]) -> io::Result<()> {
         let (tree, staged) = (self.tree(layer.cache), self.staged(layer.cache));
+        // Never twice: what is half laid onto a tree cannot be told from a layer.
+        std::fs::File::create_new(self.placed(layer.cache))?;
         if lower.is_empty() && self.backend.is_in_place() {
             return apply::strip(&tree);
         }
@@ -147,6 +163,10 @@ impl<B: Backend> Driver for Snapshots<B> {
         self.tree_above(lower.first().map(|top| top.cache), &tree)?;
         apply::apply(&staged, &tree)?;
         self.backend.remove(&staged)
+    }
+
+    fn is_placed(&self, cache: &str) -> bool {
+        self.placed(cache).exists()
     }
 
     fn create_container(&self, new: NewContainer<'_>) -> io::Result<()> {
@@ -170,6 +190,20 @@ impl<B: Backend> Driver for Snapshots<B> {
         let path = self.tree(dirs.cache);
         self.backend.attach(&path)?;
         Ok(RootfsMount::Directory { path })
+    }
+
+    fn unmount(&self, cache: &str) -> io::Result<()> {
+        self.backend.detach(&self.tree(cache))
+    }
+
+    fn close(&self) {
+        let layers = self.list().map_or(Vec::new(), |(layers, _)| layers);
+        let trees: Vec<PathBuf> = layers.iter().map(|cache| self.tree(cache)).collect();
+        self.backend.close(&trees);
+    }
+
+    fn open_layer(&self, layer: LayerDir<'_>) -> io::Result<()> {
+        self.backend.attach(&self.tree(layer.cache))
     }
 
     fn difference(&self, dirs: &ContainerDirs<'_>) -> Difference {
@@ -200,9 +234,11 @@ impl<B: Backend> Driver for Snapshots<B> {
     }
 
     fn list(&self) -> io::Result<(Vec<String>, Vec<String>)> {
-        let names = std::fs::read_dir(&self.home)?
+        let mut names = std::fs::read_dir(&self.home)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<Vec<String>>>()?;
+        // Other names are the backend's own.
+        names.retain(|name| name.len() == 64);
         Ok((names, Vec::new()))
     }
 }
