@@ -277,7 +277,7 @@ fn kills_leave_nothing(mut engine: Engine, driver: &str) {
             // The moment is what varies; nothing is waited for.
             std::thread::sleep(Duration::from_millis(moment * 17));
             engine.kill_daemon();
-            running.wait();
+            let _ = running.wait();
             engine.start_daemon();
             the_store_checks_clean(&engine);
         }
