@@ -288,10 +288,16 @@ impl Store {
     /// The rows are gone already, so what cannot be removed now goes at the next start.
     pub(crate) fn remove_layer_dirs(&self, layers: &[Layer]) {
         for layer in layers {
-            if let Err(error) = self.driver.remove(LayerDir {
+            let dir = LayerDir {
                 cache: &layer.cache,
                 link: &layer.link,
-            }) {
+            };
+            // Thousands of files take seconds; nobody needs to wait for that.
+            let discarded = match self.driver.is_plain_directory(&layer.cache) {
+                true => self.discard(&self.driver.layer_dir(&layer.cache)),
+                false => Ok(()),
+            };
+            if let Err(error) = discarded.and_then(|()| self.driver.remove(dir)) {
                 tracing::warn!(layer = %layer.chain, %error, "layer directory is left for the next start");
             }
         }

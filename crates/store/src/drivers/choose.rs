@@ -111,7 +111,7 @@ pub fn choose(root: &Path, choice: &Choice) -> Result<Arc<dyn Driver>, DriverErr
     match used.as_slice() {
         [] => {}
         [name] => {
-            tracing::debug!(driver = name, "storage driver chosen: its layers are there");
+            tracing::info!(driver = name, "storage driver chosen: its layers are there");
             return open(root, name, &choice.options);
         }
         _ => {

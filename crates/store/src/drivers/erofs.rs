@@ -116,7 +116,9 @@ impl Driver for Erofs {
     }
 
     fn is_plain_directory(&self, cache: &str) -> bool {
-        self.layers.is_plain_directory(cache)
+        // A layer's may have a mount in it.
+        let is_layer = self.layers.layer_dir(cache).join(IMAGE).exists();
+        !is_layer && self.layers.is_plain_directory(cache)
     }
 
     fn mount(&self, dirs: &ContainerDirs<'_>) -> io::Result<RootfsMount> {

@@ -125,7 +125,8 @@ pub trait Driver: Debug + Send + Sync {
     /// Removes what [`Driver::create_container`] made and the container wrote. Safe to repeat.
     fn remove_container(&self, cache: &str) -> io::Result<()>;
 
-    /// Whether a container's directory can be thrown away by renaming it, before [`Driver::remove_container`].
+    /// Whether a container's or a layer's directory can be thrown away by renaming it, before [`Driver::remove_container`] or
+    /// [`Driver::remove`].
     fn is_plain_directory(&self, cache: &str) -> bool;
 
     /// How to mount a container's root, which this makes ready. Safe to repeat.

@@ -59,14 +59,22 @@ impl Backend for Zfs {
         let property = |name: &str| {
             zfs(&["get", "-H", "-p", "-o", "value", name, &self.parent]).unwrap_or_default()
         };
+        let trimmed = |text: String| text.trim().to_owned();
         let row = |key: &str, value: String| (key.to_owned(), value);
         let pool = self.parent.split('/').next().unwrap_or_default();
+        let health = run("zpool", &["list", "-H", "-o", "health", pool]).unwrap_or_default();
+        let quota = match trimmed(property("quota")) {
+            none if matches!(none.as_str(), "" | "-" | "0" | "none") => "no".to_owned(),
+            bytes => bytes,
+        };
         vec![
             row("Zpool", pool.to_owned()),
+            row("Zpool Health", trimmed(health)),
             row("Parent Dataset", self.parent.clone()),
-            row("Space Used By Parent", property("used")),
-            row("Space Available", property("available")),
-            row("Compression", property("compression")),
+            row("Space Used By Parent", trimmed(property("used"))),
+            row("Space Available", trimmed(property("available"))),
+            row("Parent Quota", quota),
+            row("Compression", trimmed(property("compression"))),
         ]
     }
 
@@ -156,10 +164,14 @@ fn dataset_of(dir: &Path) -> io::Result<String> {
 
 /// Runs `zfs`; its output, or what it complained about.
 fn zfs(args: &[&str]) -> io::Result<String> {
-    let output = Command::new("zfs").args(args).output().map_err(|error| {
+    run("zfs", args)
+}
+
+fn run(program: &str, args: &[&str]) -> io::Result<String> {
+    let output = Command::new(program).args(args).output().map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!("zfs cannot be run ({error}); install the tools of ZFS or choose another storage driver"),
+            format!("{program} cannot be run ({error}); install the tools of ZFS or choose another storage driver"),
         )
     })?;
     if output.status.success() {
@@ -167,7 +179,7 @@ fn zfs(args: &[&str]) -> io::Result<String> {
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!(
-        "zfs {}: {}",
+        "{program} {}: {}",
         args.join(" "),
         complaint.trim()
     )))
