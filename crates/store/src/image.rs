@@ -293,10 +293,12 @@ impl Store {
                 link: &layer.link,
             };
             // Thousands of files take seconds; nobody needs to wait for that.
-            let discarded = match self.driver.is_plain_directory(&layer.cache) {
-                true => self.discard(&self.driver.layer_dir(&layer.cache)),
-                false => Ok(()),
-            };
+            let discarded =
+                match !layer.cache.is_empty() && self.driver.is_plain_directory(&layer.cache) {
+                    // An empty name would be the whole home.
+                    true => self.discard(&self.driver.layer_dir(&layer.cache)),
+                    false => Ok(()),
+                };
             if let Err(error) = discarded.and_then(|()| self.driver.remove(dir)) {
                 tracing::warn!(layer = %layer.chain, %error, "layer directory is left for the next start");
             }
