@@ -99,7 +99,10 @@ impl<B: Backend> Snapshots<B> {
             backend,
         };
         for cache in driver.list()?.0 {
-            driver.backend.attach(&driver.tree(&cache))?;
+            // What a kill left half-made goes in a moment; of all else its first use tells what is wrong.
+            if let Err(error) = driver.backend.attach(&driver.tree(&cache)) {
+                tracing::warn!(layer = %cache, %error, "a layer cannot be reached");
+            }
         }
         Ok(driver)
     }

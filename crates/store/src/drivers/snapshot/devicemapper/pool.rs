@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use wharf_sys::devicemapper::{DeviceMapper, Target};
 use wharf_sys::loopdev::{self, Access};
 
-use super::device::{Device, FileSystem};
+use super::device::{Device, FileSystem, remove_idle};
 use super::lvm;
 use super::options::DmOptions;
 
@@ -83,7 +83,12 @@ impl Pool {
         device: Device,
     ) -> io::Result<PathBuf> {
         match mapper.find(name)? {
-            Some(node) => Ok(node),
+            Some(node) if mapper.status(name).is_ok_and(|text| !text.is_empty()) => Ok(node),
+            // A kill came between the device and what it is made of.
+            Some(_) => {
+                remove_idle(mapper, name)?;
+                mapper.create(name, &self.thin(device))
+            }
             None => mapper.create(name, &self.thin(device)),
         }
     }
