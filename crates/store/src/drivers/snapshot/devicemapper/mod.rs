@@ -138,7 +138,8 @@ impl Backend for Thin {
 
     fn attach(&self, tree: &Path) -> io::Result<()> {
         if is_mounted(tree) {
-            return Ok(());
+            // A kill may have left it suspended for a snapshot; otherwise this does nothing.
+            return self.mapper.resume(&self.name(tree)?);
         }
         match device::read(&device::file(tree)) {
             Ok(device) => self.mount(device, tree),

@@ -57,6 +57,11 @@ impl Pool {
             files: None,
         };
         pool.node = match (found, given) {
+            (Some(node), _) if is_whole(mapper, &pool.name) => node,
+            (Some(_), None) => {
+                remove_idle(mapper, &pool.name)?;
+                create(mapper, &pool.name, home, options)?
+            }
             (Some(node), _) => node,
             (None, Some(name)) => {
                 let text = format!("devmapper: thin pool {name} (dm.thinpooldev) does not exist");
@@ -83,7 +88,7 @@ impl Pool {
         device: Device,
     ) -> io::Result<PathBuf> {
         match mapper.find(name)? {
-            Some(node) if mapper.status(name).is_ok_and(|text| !text.is_empty()) => Ok(node),
+            Some(node) if is_whole(mapper, name) => Ok(node),
             // A kill came between the device and what it is made of.
             Some(_) => {
                 remove_idle(mapper, name)?;
@@ -195,6 +200,12 @@ impl Pool {
             parameters: format!("{} {}", self.node.display(), device.number),
         }
     }
+}
+
+/// Whether a device has a target; one that a kill left suspended goes on.
+fn is_whole(mapper: &DeviceMapper, name: &str) -> bool {
+    let resumed = mapper.resume(name);
+    resumed.is_ok() && mapper.status(name).is_ok_and(|text| !text.is_empty())
 }
 
 /// A pool that is not active: new, or after a restart of the machine.
