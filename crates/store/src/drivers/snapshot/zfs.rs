@@ -106,10 +106,20 @@ impl Backend for Zfs {
 
     fn attach(&self, tree: &Path) -> io::Result<()> {
         let dataset = self.dataset(tree)?;
-        // What a kill left half-made has no dataset; it goes in a moment.
-        match zfs(&["get", "-H", "-o", "value", "mounted", &dataset]) {
-            Ok(mounted) if mounted.trim() == "no" => zfs(&["mount", &dataset]).map(drop),
-            _ => Ok(()),
+        let end = Instant::now() + BUSY;
+        loop {
+            // What a kill left half-made has no dataset; it goes in a moment.
+            let mounted = zfs(&["get", "-H", "-o", "value", "mounted", &dataset]);
+            if mounted.map_or(true, |mounted| mounted.trim() != "no") {
+                return Ok(());
+            }
+            match zfs(&["mount", &dataset]) {
+                // A program that a killed daemon had started may still be at it.
+                Err(error) if error.to_string().contains("busy") && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                result => return result.map(drop),
+            }
         }
     }
 
