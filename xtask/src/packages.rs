@@ -104,7 +104,7 @@ fn find_program(name: &str) -> Option<PathBuf> {
         .find(|p| p.exists())
 }
 
-fn apt_get() -> Command {
+pub(crate) fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command
         .args(["-o", "Acquire::Retries=3"])

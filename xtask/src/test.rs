@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::run::{cargo, images_dir, output, run, target_dir};
-use crate::{dist, images, packages, suite};
+use crate::{clients, dist, images, packages, suite};
 
 /// One profile for the program and the tests, so that each crate is compiled once.
 pub(crate) const TEST_PROFILE: &str = "ci";
@@ -17,6 +17,7 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
     packages::ensure(packages::TESTS)?;
     let docker = packages::docker_cli()?;
     images::ensure(&images_dir())?;
+    let clients = clients::ensure()?;
     let program = build(TEST_PROFILE)?;
     let package = dist::deb(&program, &target_dir().join("dist"))?;
     // Of each target; longer on demand.
@@ -33,6 +34,7 @@ pub(crate) fn test(extra: &[String]) -> Result<()> {
             test.env("PATH", &path)
                 .env("WHARF_BIN", &program)
                 .env("WHARF_DEB", &package)
+                .env("WHARF_CLIENTS", &clients)
                 .env("WHARF_IMAGES", images_dir())
                 .env("WHARF_DOCKER_CLI", &docker)
                 .env("WHARF_FUZZ_SECONDS", &fuzz);

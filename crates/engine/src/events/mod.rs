@@ -160,34 +160,16 @@ fn matches(filters: &Filters, event: &Event) -> bool {
         && matches_image(filters, event)
 }
 
-/// An object filter `kind=x` passes only events about that object, found by id prefix or name.
+/// An object filter `kind=x` passes events of an object whose id or name begins with `x`, whatever kind that object is of: moby's
+/// `fuzzyMatchName`. A container's connections to networks are events of the networks.
 fn matches_object(filters: &Filters, kind: &str, event: &Event) -> bool {
     if !filters.contains(kind) {
         return true;
     }
-    let name = event
-        .actor
-        .attributes
-        .get("name")
-        .map_or("", String::as_str);
-    let about = event.kind == kind
-        // A container filter also passes network events of the container.
-        || (kind == "container" && event.actor.attributes.contains_key("container"));
-    if !about {
-        return false;
-    }
-    let id = if event.kind == kind {
-        event.actor.id.as_str()
-    } else {
-        event
-            .actor
-            .attributes
-            .get("container")
-            .map_or("", String::as_str)
-    };
+    let name = event.actor.attributes.get("name");
     filters.get(kind).iter().any(|wanted| {
         let wanted = wanted.trim_start_matches('/');
-        wanted == name || id.starts_with(wanted)
+        event.actor.id.starts_with(wanted) || name.is_some_and(|name| name.starts_with(wanted))
     })
 }
 
@@ -236,13 +218,17 @@ mod tests {
         publish(&bus, "container", "start", "abc123", "web");
         publish(&bus, "container", "exec_start: sh -c x", "abc123", "web");
         publish(&bus, "image", "tag", "sha256:aa", "busybox:latest");
+        let connected = [("container", "abc123"), ("name", "front")];
+        let connected = connected.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        bus.publish("network", "connect", "ffff", connected.into());
         let rows = [
-            ("{}", 3),
+            ("{}", 4),
             (r#"{"type":["image"]}"#, 1),
             (r#"{"event":["start"]}"#, 1),
             (r#"{"event":["exec_start"]}"#, 1),
             (r#"{"container":["web"]}"#, 2),
             (r#"{"container":["abc"]}"#, 2),
+            (r#"{"container":["we"]}"#, 2),
             (r#"{"container":["other"]}"#, 0),
             (r#"{"image":["busybox"]}"#, 3),
             (r#"{"label":["name=web"]}"#, 2),

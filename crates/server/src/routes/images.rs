@@ -47,7 +47,18 @@ fn age_summary(image: &mut ImageSummary, version: ApiVersion) {
 /// `GET /images/{name}/json`.
 pub async fn inspect(call: Call) -> Outcome {
     let image = call.engine().image_inspect(call.name()).await?;
-    Ok(aged_inspect(image, call.version))
+    Ok(aged_inspect(image, inspect_version(&call)))
+}
+
+/// The version to answer in. `docker-compose` 1 asks in whatever version is newest and then reads `ContainerConfig`, which ended with
+/// 1.44: without it, no container of it can be made anew.
+fn inspect_version(call: &Call) -> ApiVersion {
+    let agent = call.parts.headers.get(http::header::USER_AGENT);
+    let is_compose = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"docker-compose/1."));
+    match is_compose && !call.version.before(45) {
+        true => wharf_api::version::v(1, 44),
+        false => call.version,
+    }
 }
 
 /// The answer `version` gave. Below 1.52 moby merges it from maps, which escapes HTML and puts `Config` last.
