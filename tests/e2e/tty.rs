@@ -64,7 +64,9 @@ fn t_without_a_terminal_on_our_side_still_gives_the_command_one() {
 #[test]
 fn resizing_the_window_reaches_the_command() {
     let engine = Engine::start();
-    let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done";
+    // A process 1 without a handler would take no notice of the interrupt between two sleeps.
+    let script =
+        "trap 'stty size' WINCH; trap 'exit 0' INT; echo ready; while :; do sleep 0.05; done";
     let mut terminal =
         Terminal::run(&engine.docker_command(&["run", "--rm", "-it", BUSYBOX, "sh", "-c", script]));
     terminal.wait_for("ready");

@@ -196,9 +196,7 @@ fn a_port_of_another_program_is_refused() {
         let manager = open();
         let _listener = TcpListener::bind("0.0.0.0:8080").expect("listen");
         let refused = publish(&manager, vec![port(Protocol::Tcp, None, 8080, 80)]).unwrap_err();
-        let expected = format!(
-            "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use (by "
-        );
+        let expected = "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use (by ";
         let holder = format!(", process {})", std::process::id());
         assert!(
             refused.starts_with(&expected) && refused.ends_with(&holder),

@@ -365,7 +365,7 @@ impl Starting {
     }
 
     /// Gives it up before its time.
-    pub fn cancel(self: Box<Self>, why: &str) -> LaunchError {
+    pub fn cancel(self, why: &str) -> LaunchError {
         self.child.end(LaunchError::setup(why))
     }
 

@@ -113,6 +113,10 @@ fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
+fn family(number: libc::c_int) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(number).expect("families are small numbers")
+}
+
 fn size_of_socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).expect("C structs of addresses are small")
 }
@@ -143,7 +147,7 @@ fn name_of(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
         SocketAddr::V4(address) => {
             // SAFETY: the storage is larger than any address and aligned for all.
             let inner = unsafe { &mut *(&raw mut name).cast::<libc::sockaddr_in>() };
-            inner.sin_family = libc::AF_INET as libc::sa_family_t;
+            inner.sin_family = family(libc::AF_INET);
             inner.sin_port = address.port().to_be();
             inner.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
             (name, size_of_socklen::<libc::sockaddr_in>())
@@ -151,7 +155,7 @@ fn name_of(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
         SocketAddr::V6(address) => {
             // SAFETY: likewise.
             let inner = unsafe { &mut *(&raw mut name).cast::<libc::sockaddr_in6>() };
-            inner.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            inner.sin6_family = family(libc::AF_INET6);
             inner.sin6_port = address.port().to_be();
             inner.sin6_addr.s6_addr = address.ip().octets();
             inner.sin6_scope_id = address.scope_id();

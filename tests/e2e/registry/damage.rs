@@ -131,7 +131,7 @@ fn an_image_keeps_its_digest_though_its_registry_is_gone() {
     assert_eq!(skopeo_digest(&engine, &new), digest);
     assert!(!entries(&blobs(&engine)).is_empty());
     engine.docker_ok(&["rmi", &old, &new]);
-    assert_eq!(entries(&blobs(&engine)), [PathBuf::new(); 0]);
+    assert!(entries(&blobs(&engine)).is_empty());
 }
 
 /// Bytes below a directory.

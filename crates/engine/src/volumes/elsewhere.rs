@@ -48,7 +48,7 @@ impl Volumes {
     fn find_elsewhere(&self, name: &str) -> Result<Option<Volume>> {
         for plugin in plugin::all() {
             if let Ok(Some(found)) = plugin.get(name) {
-                let volume = told(&plugin.name(), &plugin.scope(), &found);
+                let volume = told(plugin.name(), &plugin.scope(), &found);
                 return self.add(volume).map(|(volume, _)| Some(volume));
             }
         }
@@ -113,7 +113,7 @@ impl Volumes {
             let volume = match self.get(&found.name) {
                 Some(known) if known.driver == plugin.name() => known,
                 Some(_) => return None,
-                None => told(&plugin.name(), &scope, &found),
+                None => told(plugin.name(), &scope, &found),
             };
             Some(from_driver(volume, found))
         });

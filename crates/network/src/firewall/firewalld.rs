@@ -200,7 +200,7 @@ impl Bus {
 
     /// Whether a firewalld is there, and in our network namespace: one that guards another has nothing to do with our bridges.
     async fn guards_us(&self) -> bool {
-        let Ok(answer) = self.bus_call("GetConnectionUnixProcessID", &NAME).await else {
+        let Ok(answer) = self.bus_call("GetConnectionUnixProcessID", NAME).await else {
             return false;
         };
         let Ok(pid) = answer.body().deserialize::<u32>() else {

@@ -88,9 +88,9 @@ mod tests {
             "manifest[linux/amd64]:d=4",
             "e:f=5",
         ];
-        let all = Annotations::parse(&given.map(str::to_owned))
-            .ok()
-            .expect("parses");
+        let Ok(all) = Annotations::parse(&given.map(str::to_owned)) else {
+            panic!("they parse");
+        };
         let keys = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&all.manifest), ["a", "c", "d", "e:f"]);
         assert_eq!(keys(&all.index), ["b", "c"]);

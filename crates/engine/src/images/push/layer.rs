@@ -206,7 +206,10 @@ impl Push<'_> {
         };
         let (send, body) = stream_body(DEPTH);
         let (lines, diff, total) = (self.lines.clone(), diff.clone(), blob.size);
-        let reading = blocking(move || Ok(read_kept(file, &send, &diff, total, &lines)));
+        let reading = blocking(move || {
+            read_kept(file, &send, &diff, total, &lines);
+            Ok(())
+        });
         let (sent, read) = tokio::join!(upload.put(&blob.digest, blob.size, body), reading);
         read?;
         match sent {
