@@ -199,7 +199,7 @@ fn a_port_of_another_program_is_refused() {
         let expected = "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use (by ";
         let holder = format!(", process {})", std::process::id());
         assert!(
-            refused.starts_with(&expected) && refused.ends_with(&holder),
+            refused.starts_with(expected) && refused.ends_with(&holder),
             "{refused}"
         );
     });
