@@ -19,9 +19,16 @@ pub(crate) fn run(
     mut cargo_test: impl FnMut(&[&str]) -> Command,
     mut out: impl Write,
 ) -> Result<()> {
-    let Outcome { passed, failed } = shown(&mut cargo_test(&[]), &mut out)?;
+    let Outcome {
+        passed,
+        failed,
+        unfinished,
+    } = shown(&mut cargo_test(&[]), &mut out)?;
     if passed {
         return Ok(());
+    }
+    if unfinished != 0 {
+        bail!("{unfinished} test programs ended before all of their tests");
     }
     if failed.is_empty() || failed.len() > FEW {
         bail!("{} tests failed", failed.len());
@@ -43,6 +50,8 @@ pub(crate) fn run(
 struct Outcome {
     passed: bool,
     failed: Vec<String>,
+    /// Programs that began and gave no result: they were killed, or aborted.
+    unfinished: i32,
 }
 
 /// Runs it, what it says passed on as it comes.
@@ -54,29 +63,37 @@ fn shown(command: &mut Command, out: &mut impl Write) -> Result<Outcome> {
         .spawn()
         .with_context(|| format!("start {shown}"))?;
     let output = child.stdout.take().context("its output is piped")?;
-    let mut failed = Vec::new();
+    let (mut failed, mut unfinished) = (Vec::new(), 0);
     let mut lines = BufReader::new(output);
     let mut line = Vec::new();
     // Tests print whatever bytes they like.
     while lines.read_until(b'\n', &mut line)? > 0 {
         out.write_all(&line)?;
-        failed.extend(failure(&String::from_utf8_lossy(&line)));
+        let text = String::from_utf8_lossy(&line);
+        failed.extend(failure(&text));
+        unfinished += begins(&text) - i32::from(text.starts_with("test result: "));
         line.clear();
     }
     let status = child.wait()?;
     Ok(Outcome {
         passed: status.success(),
         failed,
+        unfinished,
     })
+}
+
+/// 1 for the line with which a test program begins: `running 7 tests`.
+fn begins(line: &str) -> i32 {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    i32::from(matches!(words[..], ["running", _, "test" | "tests"]))
 }
 
 /// The test that a line of libtest's says has failed.
 fn failure(line: &str) -> Option<String> {
-    let name = line
-        .trim_end()
-        .strip_prefix("test ")?
-        .strip_suffix(" ... FAILED")?;
-    Some(name.to_owned())
+    // Some harnesses put the time behind it.
+    let (name, rest) = line.strip_prefix("test ")?.split_once(" ... FAILED")?;
+    let rest = rest.trim();
+    (rest.is_empty() || rest.starts_with('(')).then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -90,6 +107,7 @@ mod tests {
                 "test leaks::sequential ... FAILED\n",
                 Some("leaks::sequential"),
             ),
+            ("test slow ... FAILED (20.5ms)\n", Some("slow")),
             ("test leaks::sequential ... ok\n", None),
             ("test result: FAILED. 1 passed; 1 failed\n", None),
             ("    leaks::sequential\n", None),

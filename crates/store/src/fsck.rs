@@ -69,12 +69,26 @@ pub(crate) fn drop_torn(state: &mut State, driver: &dyn Driver) -> rusqlite::Res
 pub(crate) fn clear_leftovers(state: &State, driver: &dyn Driver) -> io::Result<()> {
     let (dirs, links) = driver.list()?;
     let leftovers = plan(state, dirs, links);
-    for dir in &leftovers.dirs {
-        tracing::info!(dir, "removing a layer nothing refers to");
-        driver.remove(LayerDir {
-            cache: dir,
-            link: "",
-        })?;
+    let mut waiting = leftovers.dirs.clone();
+    // A snapshot goes only after those that were made from it: go on as long as some go. What stays is in nobody's way, and the
+    // next start tries again.
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        let mut refused = None;
+        waiting.retain(|dir| {
+            tracing::info!(dir, "removing a layer nothing refers to");
+            let removed = driver.remove(LayerDir {
+                cache: dir,
+                link: "",
+            });
+            let stays = removed.is_err();
+            refused = removed.err().or(refused.take());
+            stays
+        });
+        if waiting.len() == before {
+            tracing::warn!(left = waiting.len(), error = ?refused, "layers nothing refers to could not be removed");
+            break;
+        }
     }
     for link in &leftovers.links {
         driver.remove(LayerDir { cache: "", link })?;

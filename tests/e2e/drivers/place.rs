@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wharf_e2e::deadline::{LONG, wait_until};
 
@@ -60,10 +61,15 @@ pub(crate) struct Zfs {
     daemon: Option<Child>,
     /// Holds the pool's file.
     _dir: tempfile::TempDir,
+    /// There is one zfs-fuse on the machine, and who started it ends it.
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Zfs {
     pub(crate) fn create() -> Zfs {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let daemon = (!is_up()).then(|| {
             Command::new("zfs-fuse")
                 .arg("--no-daemon")
@@ -84,6 +90,7 @@ impl Zfs {
             pool,
             daemon,
             _dir: dir,
+            _alone: alone,
         }
     }
 
@@ -99,7 +106,14 @@ fn is_up() -> bool {
 
 impl Drop for Zfs {
     fn drop(&mut self) {
-        run("zpool", &["destroy", "-f", &self.pool]);
+        // A test that failed says why by itself; a second panic would end all the others with it.
+        if std::thread::panicking() {
+            let _ = Command::new("zpool")
+                .args(["destroy", "-f", &self.pool])
+                .output();
+        } else {
+            run("zpool", &["destroy", "-f", &self.pool]);
+        }
         if let Some(daemon) = &mut self.daemon {
             daemon.kill().expect("zfs-fuse is ours");
             let _ = daemon.wait();

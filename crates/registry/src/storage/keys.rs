@@ -1,17 +1,19 @@
 //! The layout of the store. Every key is made here.
 //!
-//!     oci-layout, index.json            a plain OCI layout other tools can read (local directory only)
-//!     blobs/<algorithm>/<hex>           content, once for all repositories
-//!     catalog/<name, / as @>            one empty object per repository: listing them is listing one prefix
-//!     repos/<name>/_tags/<tag>          which manifest
-//!     repos/<name>/_manifests/<a>/<hex> this repository has the manifest; its media type
-//!     repos/<name>/_blobs/<a>/<hex>     this repository has the blob; its size
-//!     repos/<name>/_referrers/<a>/<hex>/<a>-<hex>  a descriptor of who refers to the manifest
-//!     uploads/<id>/…                    what is being pushed
-//!     leases/<a>/<hex>                  when a blob was last promised to somebody (object store only; else the file's own time)
-//!     condemned/<a>-<hex>               garbage collection is about to remove it
-//!     corrupt/<a>-<hex>                 found damaged by the scrub
-//!     auth/…                            the key of tokens, robot accounts
+//! ```text
+//! oci-layout, index.json            a plain OCI layout other tools can read (local directory only)
+//! blobs/<algorithm>/<hex>           content, once for all repositories
+//! catalog/<name, / as @>            one empty object per repository: listing them is listing one prefix
+//! repos/<name>/_tags/<tag>          which manifest
+//! repos/<name>/_manifests/<a>/<hex> this repository has the manifest; its media type
+//! repos/<name>/_blobs/<a>/<hex>     this repository has the blob; its size
+//! repos/<name>/_referrers/<a>/<hex>/<a>-<hex>  a descriptor of who refers to the manifest
+//! uploads/<id>/…                    what is being pushed
+//! leases/<a>/<hex>                  when a blob was last promised to somebody (object store only; else the file's own time)
+//! condemned/<a>-<hex>               garbage collection is about to remove it
+//! corrupt/<a>-<hex>                 found damaged by the scrub
+//! auth/…                            the key of tokens, robot accounts
+//! ```
 //!
 //! No component of a repository's name begins with `_` and none has capitals or `@`, so no name can reach another's entries.
 

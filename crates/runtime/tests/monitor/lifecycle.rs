@@ -374,12 +374,9 @@ async fn unknown_targets(f: Fixture) {
             .await,
         Err(ClientError::Gone)
     ));
-    let error = container
-        .monitor
-        .resize(Target::Init, 10, 10)
-        .await
-        .expect_err("no terminal");
-    assert!(matches!(error, ClientError::Io { .. }), "{error:?}");
+    // Docker takes a size for what has no terminal.
+    let resized = container.monitor.resize(Target::Init, 10, 10).await;
+    assert!(resized.is_ok(), "{resized:?}");
     let error = container
         .monitor
         .signal(Target::Init, 99)
