@@ -33,6 +33,7 @@ fn prepare() -> io::Result<OwnedFd> {
     // Linux before 5.9 has no close_range(2); what is inherited there is then kept.
     let _ = wharf_sys::child::close_from(4);
     wharf_sys::heap::share_one_arena();
+    wharf_sys::memory::release_code();
     Ok(listener)
 }
 

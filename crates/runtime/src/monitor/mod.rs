@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::fs::{Mode, OFlags};
-use wharf_sys::{memory, signal};
+use wharf_sys::{heap, signal};
 
 use crate::client::{AttachRequest, MonitorEvent, SpawnRequest};
 use crate::launch::{
@@ -126,7 +126,7 @@ impl Monitor {
                 for (request, socket) in clients.into_iter().zip(fds) {
                     monitor.attach(0, &request, socket);
                 }
-                memory::trim_heap();
+                heap::trim();
                 Ok(monitor)
             }
             Err(error) => {
@@ -318,7 +318,7 @@ impl Monitor {
     fn release_memory(&mut self) {
         self.buffer = Vec::new();
         self.log.release_memory();
-        memory::trim_heap();
+        heap::trim();
     }
 }
 

@@ -8,7 +8,7 @@ pub mod image;
 use std::os::fd::OwnedFd;
 
 use wharf_sys::child::{Fork, close_from, fork, inherited_socket};
-use wharf_sys::signal;
+use wharf_sys::{memory, signal};
 
 use crate::monitor::{self, Launcher};
 use crate::protocol::{Incoming, SpawnMessage};
@@ -37,6 +37,7 @@ fn prepare() -> std::io::Result<OwnedFd> {
     let _ = close_from(4);
     signal::survive_hangups()?;
     signal::discard_children()?;
+    memory::release_code();
     Ok(control)
 }
 

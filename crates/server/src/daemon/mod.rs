@@ -35,6 +35,9 @@ const WORKERS: usize = 2;
 /// Idle threads of the blocking pool go after this long, and their stacks with them.
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
+/// How long after the start the daemon lets go of what the start needed: past the first burst of requests, before memory is looked at.
+const SETTLE_AFTER: Duration = Duration::from_millis(500);
+
 /// Why the daemon did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -201,6 +204,7 @@ async fn run(
     }
     info!("daemon has completed initialization");
     notify::ready();
+    tokio::spawn(settle());
     let mut running = loaded;
     signals
         .until_stop(|| running = reload::reload(&flags, &running, &level, &server))
@@ -216,6 +220,16 @@ async fn run(
     }
     info!("daemon shutdown complete");
     Ok(())
+}
+
+/// Gives back what only the start needed, once the clients that waited for it have been served.
+async fn settle() {
+    tokio::time::sleep(SETTLE_AFTER).await;
+    let _ = tokio::task::spawn_blocking(|| {
+        wharf_sys::heap::trim();
+        wharf_sys::memory::release_code();
+    })
+    .await;
 }
 
 /// Who has a say, as configured.
