@@ -57,6 +57,14 @@ fn errors_say_what_is_wrong() {
             "circular dependency detected on stage",
         ),
         (
+            "FROM busybox\nWORKDIR /etc/passwd\n",
+            "Cannot mkdir: /etc/passwd is not a directory",
+        ),
+        (
+            "FROM busybox\nWORKDIR /etc/passwd/below\n",
+            "not a directory",
+        ),
+        (
             "FROM busybox\nRUN exit 42\n",
             "returned a non-zero code: 42",
         ),

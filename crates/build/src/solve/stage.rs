@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize as _;
 use wharf_api::container::Config;
+use wharf_archive::tar::Kind;
 use wharf_spec::image_config::{ImageConfig, RootFs};
 use wharf_spec::platform::Platform;
 
@@ -168,6 +169,9 @@ impl<'a, W: Worker> StageRun<'a, W> {
 
     /// An instruction that changes settings; `WORKDIR` also makes a directory.
     async fn metadata(&mut self, instruction: &Instruction) -> Result<(), BuildError> {
+        if matches!(instruction, Instruction::Healthcheck(_)) {
+            self.tell_replaced_check();
+        }
         let Some(text) = self
             .settings
             .apply(instruction)
@@ -199,6 +203,17 @@ impl<'a, W: Worker> StageRun<'a, W> {
         Ok(())
     }
 
+    /// Docker tells of a check that another one replaces.
+    fn tell_replaced_check(&self) {
+        let check = self.settings.config.healthcheck.as_ref();
+        let old = check.map(|check| check.test.as_slice()).unwrap_or_default();
+        if old.first().is_some_and(|kind| kind != "NONE") {
+            let old = old.join(" ");
+            self.output
+                .text(format!("Note: overriding previous HEALTHCHECK: [{old}]\n"));
+        }
+    }
+
     async fn make_workdir(&mut self) -> Result<WriteLayer, BuildError> {
         let base = self.worker().files(self.image.as_deref()).await?;
         let (path, now) = (self.settings.config.working_dir.clone(), self.now());
@@ -207,10 +222,15 @@ impl<'a, W: Worker> StageRun<'a, W> {
             let resolved = base
                 .resolve(path.as_bytes())
                 .map_err(|error| error.to_string())?;
-            if base.entry(&resolved).is_ok_and(|found| found.is_none()) {
-                layer
+            let found = base.entry(&resolved).map_err(|error| error.to_string())?;
+            match found {
+                Some(node) if node.entry.kind != Kind::Directory => {
+                    return Err(format!("Cannot mkdir: {path} is not a directory"));
+                }
+                Some(_) => {}
+                None => layer
                     .make_directory(&resolved, (0, 0))
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| error.to_string())?,
             }
             layer.write(out).map_err(|error| error.to_string())
         }))

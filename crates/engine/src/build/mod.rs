@@ -73,6 +73,8 @@ pub struct BuildOptions {
     pub quiet: bool,
     /// Containers are removed after they were needed.
     pub remove: bool,
+    /// The same, and one whose command failed is removed even if it would be kept.
+    pub force_remove: bool,
     /// All layers above the base become one.
     pub squash: bool,
     /// What containers of `RUN` get: limits, network, hosts.

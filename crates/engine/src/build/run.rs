@@ -145,12 +145,15 @@ impl EngineWorker {
             output.text(format!(" ---> [Warning] {warning}\n"));
         }
         output.running_in(&created.id);
-        let code = self.follow(&created.id, output).await?;
-        if code != 0 {
-            // Gone before the answer ends, so that nobody finds it.
-            if let Err(error) = worn.remove().await {
-                tracing::warn!(%error, "left-over container of a build");
+        let code = match self.follow(&created.id, output).await {
+            Ok(code) => code,
+            Err(error) => {
+                self.finish_failed(worn, output).await;
+                return Err(error);
             }
+        };
+        if code != 0 {
+            self.finish_failed(worn, output).await;
             return Err(BuildError::exit(&command, code));
         }
         let image = self
@@ -179,6 +182,22 @@ impl EngineWorker {
         worn.remove().await.map_err(|error| failed(&error))?;
         output.removed(&id);
         Ok(())
+    }
+
+    /// Its command failed or did not start. Only who keeps all containers (`--rm=false`) finds this one; it is gone before the answer ends.
+    async fn finish_failed(&self, mut worn: Worn, output: &Output) {
+        let id = worn.id.clone();
+        let done = if self.options.remove {
+            worn.remove().await
+        } else {
+            worn.keep = true;
+            self.engine.keep_build_container(&id)
+        };
+        match done {
+            Ok(()) if self.options.force_remove => output.removed(&id),
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "left-over container of a build"),
+        }
     }
 
     async fn commit(

@@ -27,9 +27,11 @@ const REGISTRY_CONFIG: HeaderName = HeaderName::from_static("x-registry-config")
 
 /// `POST /build`: lines of what is being done, the last of them an error when it failed. What can be refused at once is.
 pub async fn build(call: Call) -> Outcome {
-    let options = options(&call)?;
+    let options = options(&call);
     let engine = call.engine().clone();
+    // Made before anything is refused: it takes what the client has under way.
     let body = BodyReader::new(call.body);
+    let options = options?;
     let build = engine.build_prepare(options, body).await?;
     let (send, chunks) = mpsc::channel::<Chunk>(PIECES);
     let (tell, mut told) = mpsc::unbounded_channel::<Progress>();
@@ -235,15 +237,20 @@ pub async fn prune(call: Call) -> Outcome {
     let all = call.query.flag("all");
     let filters = call.filters()?;
     let limit = |name: &str| -> Result<u64, ApiError> {
-        let value = call.query.number(name)?.unwrap_or_default();
-        Ok(u64::try_from(value).unwrap_or(0))
+        let text = call.query.get(name);
+        let value = call.query.number(name).map_err(|error| {
+            let what = format!("{name} is in bytes and expects an integer, got {text}");
+            ApiError::invalid(format!("{what}: {error}"))
+        })?;
+        Ok(u64::try_from(value.unwrap_or_default()).unwrap_or(0))
     };
     let space = Space {
         reserved: limit("reserved-space")?.max(limit("keep-storage")?),
         max_used: limit("max-used-space")?,
         min_free: limit("min-free-space")?,
     };
-    let pruned = call.engine().build_prune(all, space, &filters).await?;
+    let pruned = call.engine().build_prune(all, space, &filters).await;
+    let pruned = pruned.map_err(|error| error.context("failed to prune build cache"))?;
     let body = json!({
         "CachesDeleted": pruned.deleted,
         "SpaceReclaimed": pruned.reclaimed,
@@ -253,20 +260,13 @@ pub async fn prune(call: Call) -> Outcome {
 
 fn options(call: &Call) -> Result<BuildOptions, ApiError> {
     let query = &call.query;
-    if query.get("version") == "2" {
-        return Err(ApiError::new(
-            Kind::NotImplemented,
-            "builds over a BuildKit session are not supported by this engine yet",
-        ));
-    }
-    if !query.all("securityopt").is_empty() {
-        return Err(ApiError::invalid(
-            "The daemon on this platform does not support setting security options on build",
-        ));
-    }
-    let labels: Option<BTreeMap<String, String>> = json_parameter(call, "labels")?;
-    let arguments: Option<BTreeMap<String, Option<String>>> = json_parameter(call, "buildargs")?;
-    let cache_from: Option<Vec<String>> = json_parameter(call, "cachefrom")?;
+    check_parameters(call)?;
+    let labels: Option<BTreeMap<String, String>> =
+        json_parameter(call, "labels", "error reading labels")?;
+    let arguments: Option<BTreeMap<String, Option<String>>> =
+        json_parameter(call, "buildargs", "error reading build args")?;
+    let cache_from: Option<Vec<String>> =
+        json_parameter(call, "cachefrom", "error reading cache-from")?;
     Ok(BuildOptions {
         tags: query.all("t"),
         dockerfile: query.get("dockerfile").to_owned(),
@@ -280,40 +280,73 @@ fn options(call: &Call) -> Result<BuildOptions, ApiError> {
         pull: query.flag("pull"),
         quiet: query.flag("q"),
         remove: query.flag_or("rm", true) || query.flag("forcerm"),
+        force_remove: query.flag("forcerm"),
         squash: query.flag("squash"),
         host: host_config(call)?,
         credentials: credentials(call),
         // Older clients do not know it.
         outputs: match call.version.before(40) {
             true => Vec::new(),
-            false => json_parameter(call, "outputs")?.unwrap_or_default(),
+            false => {
+                json_parameter(call, "outputs", "invalid outputs specified")?.unwrap_or_default()
+            }
         },
-        extras: json_parameter(call, "wharf")?.unwrap_or_default(),
+        extras: json_parameter(call, "wharf", "error reading wharf")?.unwrap_or_default(),
         id: query.get("buildid").to_owned(),
     })
+}
+
+/// What moby's `newImageBuildOptions` refuses, and what is not offered.
+fn check_parameters(call: &Call) -> Result<(), ApiError> {
+    let query = &call.query;
+    match query.get("version") {
+        "" | "1" => {}
+        "2" => {
+            return Err(ApiError::new(
+                Kind::NotImplemented,
+                "builds over a BuildKit session are not supported by this engine yet",
+            ));
+        }
+        other => return Err(ApiError::invalid(format!("invalid version {other:?}"))),
+    }
+    if !query.all("securityopt").is_empty() {
+        return Err(ApiError::invalid(
+            "security options are not supported on linux",
+        ));
+    }
+    let isolation = query.get("isolation");
+    // Linux knows one (moby `container.Isolation.IsValid` takes the others for Windows, whose daemon alone runs them).
+    if !["", "default"].contains(&isolation.to_lowercase().as_str()) {
+        return Err(ApiError::invalid(format!(
+            "unsupported isolation: {isolation:?}"
+        )));
+    }
+    Ok(())
 }
 
 /// What containers of `RUN` get.
 fn host_config(call: &Call) -> Result<HostConfig, ApiError> {
     let query = &call.query;
-    let number = |name: &str| query.number(name).map(Option::unwrap_or_default);
+    // What is no number counts as nothing, but for the size of `/dev/shm` (moby `httputils.Int64ValueOrZero`).
+    let number = |name: &str| query.number(name).ok().flatten().unwrap_or_default();
     let network = match query.get("networkmode") {
         "" => "default",
         mode => mode,
     };
-    let ulimits: Option<Vec<Ulimit>> = json_parameter(call, "ulimits")?;
+    let ulimits: Option<Vec<Ulimit>> =
+        json_parameter(call, "ulimits", "error reading ulimit settings")?;
     let hosts = query.all("extrahosts");
     Ok(HostConfig {
         network_mode: network.to_owned(),
-        memory: number("memory")?,
-        memory_swap: number("memswap")?,
-        cpu_shares: number("cpushares")?,
-        cpu_period: number("cpuperiod")?,
-        cpu_quota: number("cpuquota")?,
+        memory: number("memory"),
+        memory_swap: number("memswap"),
+        cpu_shares: number("cpushares"),
+        cpu_period: number("cpuperiod"),
+        cpu_quota: number("cpuquota"),
         cpuset_cpus: query.get("cpusetcpus").to_owned(),
         cpuset_mems: query.get("cpusetmems").to_owned(),
         cgroup_parent: query.get("cgroupparent").to_owned(),
-        shm_size: number("shmsize")?,
+        shm_size: query.number("shmsize")?.unwrap_or_default(),
         extra_hosts: (!hosts.is_empty()).then_some(hosts),
         ulimits,
         log_config: LogConfig {
@@ -324,11 +357,16 @@ fn host_config(call: &Call) -> Result<HostConfig, ApiError> {
     })
 }
 
-fn json_parameter<T: DeserializeOwned>(call: &Call, name: &str) -> Result<Option<T>, ApiError> {
+/// `refusal`: what an error begins with.
+fn json_parameter<T: DeserializeOwned>(
+    call: &Call,
+    name: &str,
+    refusal: &str,
+) -> Result<Option<T>, ApiError> {
     match call.query.get(name) {
         "" => Ok(None),
         text => serde_json::from_str(text)
-            .map_err(|error| ApiError::invalid(format!("error reading {name}: {error}"))),
+            .map_err(|error| ApiError::invalid(format!("{refusal}: {error}"))),
     }
 }
 

@@ -8,6 +8,7 @@
 //! overlay2/<cache-id>-init       the init layer of a container: a link to `init`
 //! overlay2/init/diff             the init layer, the same for all containers
 //! overlay2/l/<SHORT>             link to ../<cache-id>/diff
+//! overlay2/new/                  where layers' directories are born
 //! ```
 //!
 //! A container costs four entries: its init layer is shared, and what only serves as a lower layer (short name, `lower`) is left out.
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{IFlags, Mode, OFlags};
 use wharf_spec::rootfs::RootfsMount;
 
 use super::{ContainerDirs, Difference, Driver, LayerDir, NewContainer, gone, init_name};
@@ -28,6 +29,9 @@ const LINKS: &str = "l";
 
 /// The shared init layer.
 const INIT: &str = "init";
+
+/// Where layers' directories are born, see [`spreading`].
+const BIRTHPLACE: &str = "new";
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ impl Overlay2 {
     pub fn open(home: &Path, size: Option<u64>) -> io::Result<Overlay2> {
         ensure_dir(home, 0o710)?;
         ensure_dir(&home.join(LINKS), 0o700)?;
+        spreading(&home.join(BIRTHPLACE))?;
         let options = options();
         let init_link = ensure_init(home)?;
         let quotas = ProjectQuotas::open(home)?;
@@ -79,7 +84,9 @@ impl Overlay2 {
     /// Directory, content and short name, the start of every layer.
     fn create(&self, layer: LayerDir<'_>) -> io::Result<PathBuf> {
         let dir = self.home.join(layer.cache);
-        make_dir(&dir, 0o710)?;
+        let born = self.home.join(BIRTHPLACE).join(layer.cache);
+        make_dir(&born, 0o710)?;
+        std::fs::rename(&born, &dir)?;
         make_dir(&dir.join("diff"), 0o755)?;
         write_file(&dir.join("link"), layer.link)?;
         rustix::fs::symlink(format!("../{}/diff", layer.cache), self.link(layer.link))?;
@@ -247,7 +254,7 @@ impl Driver for Overlay2 {
 
     fn list(&self) -> io::Result<(Vec<String>, Vec<String>)> {
         let mut dirs = names(&self.home)?;
-        dirs.retain(|name| name != LINKS && name != INIT);
+        dirs.retain(|name| ![LINKS, INIT, BIRTHPLACE].contains(&name.as_str()));
         let mut links = names(&self.home.join(LINKS))?;
         links.retain(|link| *link != self.init_link);
         Ok((dirs, links))
@@ -287,6 +294,24 @@ fn ensure_init(home: &Path) -> io::Result<String> {
     rustix::fs::symlink(format!("../{INIT}/diff"), home.join(LINKS).join(&link))?;
     std::fs::rename(&part, &dir)?;
     Ok(link)
+}
+
+/// Makes a directory whose subdirectories are unrelated: ext2 to ext4 put each of them elsewhere (chattr(1), `T`; kernel
+/// `fs/ext4/ialloc.c`, `find_group_orlov`), and what is made below them stays near. Otherwise all layers share few inode groups, and
+/// ext4, which does not take an inode up to five minutes after it became free, passes over all those of layers that
+/// were removed, for each new file: up to half a millisecond. A kill may leave an empty directory in it, which goes here.
+fn spreading(path: &Path) -> io::Result<()> {
+    ensure_dir(path, 0o700)?;
+    for name in names(path)? {
+        gone(rustix::fs::rmdir(path.join(name)).map_err(io::Error::from))?;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(path, flags, Mode::empty())?;
+    // Other file systems know of no such flag.
+    if let Ok(known) = rustix::fs::ioctl_getflags(&dir) {
+        let _ = rustix::fs::ioctl_setflags(&dir, known | IFlags::TOPDIR);
+    }
+    Ok(())
 }
 
 fn link_target(cache: &str) -> String {
