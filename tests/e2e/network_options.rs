@@ -120,6 +120,17 @@ fn containers_without_icc_meet_only_through_links_and_ports() {
         env.contains(&format!("WEB_PORT_80_TCP_ADDR={address}")),
         "{env}"
     );
+    // It leads to the other one wherever that is after a restart, and nobody inherits it with the old address.
+    engine.docker_ok(&["stop", "-t", "0", "web"]);
+    let heir = server(&engine, &["--expose", "80"]);
+    assert_eq!(
+        engine.inspect(&heir, "{{.NetworkSettings.Networks.bridge.IPAddress}}"),
+        address
+    );
+    let inherited = engine.docker(&["exec", &friend, "nc", "-w", "1", &address, "80"]);
+    assert_ne!(inherited.code, 0);
+    engine.docker_ok(&["start", "web"]);
+    assert_eq!(get_inside(&engine, &friend, "web", 80), "hello");
     engine.docker_ok(&["rm", "-f", &friend]);
     let again = engine.docker(&[
         "exec", &stranger, "timeout", "1", "nc", "-w", "1", &address, "80",

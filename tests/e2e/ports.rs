@@ -1,5 +1,11 @@
 //! Published ports, seen through the stock CLI and asked for from the host, from other containers and from another machine.
 
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
 use wharf_e2e::Engine;
 use wharf_e2e::deadline::{LONG, wait_until};
 use wharf_e2e::images::BUSYBOX;
@@ -264,6 +270,62 @@ fn daemon_options_choose_the_address() {
         engine.docker_ok(&["port", &id]),
         "80/tcp -> 127.0.0.1:8080\n81/tcp -> 0.0.0.0:8081"
     );
+}
+
+/// A flow of datagrams that never pauses ends where the port ends, and begins anew where the port is then.
+#[test]
+fn datagrams_follow_a_port_to_its_next_container() {
+    let engine = Engine::start();
+    let lan = Lan::around(&engine);
+    let client = datagrams(&lan.neighbour.path(), 0);
+    client.connect("192.0.2.1:5300").expect("an address");
+    let asks = |what: &str| {
+        // Nobody listens yet, or any more: the refusal comes with the next call.
+        let _ = client.send(what.as_bytes());
+        let mut buffer = [0; 64];
+        let length = client.recv(&mut buffer).unwrap_or(0);
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert_eq!(asks("host"), "");
+    let publish = |name: &str| {
+        let flags = ["--name", name, "-p", "5300:53/udp"];
+        let id = engine.run_detached(&flags, &["sleep", "1000"]);
+        let pid = engine.inspect(&id, "{{.State.Pid}}");
+        datagrams(Path::new(&format!("/proc/{pid}/ns/net")), 53)
+    };
+    let answered = |server: &UdpSocket, what: &str| {
+        wait_until("an answer", LONG, || {
+            let answer = asks(what);
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = server.recv_from(&mut buffer) {
+                server.send_to(&buffer[..length], from).expect("sent");
+            }
+            answer.ends_with(what)
+        });
+    };
+    let first = publish("first");
+    answered(&first, "one");
+    // The next one has another address, because somebody took the first one's.
+    drop(first);
+    engine.docker_ok(&["rm", "-f", "first"]);
+    engine.run_detached(&[], &["sleep", "1000"]);
+    let second = publish("second");
+    answered(&second, "two");
+}
+
+/// A socket in a network namespace, whose reads wait a moment.
+fn datagrams(netns: &Path, port: u16) -> UdpSocket {
+    let file = File::open(netns).expect("the namespace is there");
+    let bind = move || {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("root may enter");
+        UdpSocket::bind(("0.0.0.0", port)).expect("the port is free")
+    };
+    let socket = std::thread::spawn(bind).join().expect("it binds");
+    let patience = Some(Duration::from_millis(20));
+    socket.set_read_timeout(patience).expect("a time");
+    socket
 }
 
 #[test]

@@ -334,6 +334,9 @@ impl NetworkManager {
         for endpoint in before.iter().filter(|before| !before.ports.is_empty()) {
             self.stop_holding(&endpoint.endpoint_id);
         }
+        if !changes.is_empty() {
+            self.forget_flows(endpoints.iter().flat_map(|endpoint| &endpoint.ports));
+        }
         self.hold_ports(endpoints)?;
         self.let_loopback_in(endpoints)
     }
@@ -358,6 +361,7 @@ impl NetworkManager {
         }
         self.stop_holding(&endpoint.endpoint_id);
         self.networks.lock().give_back(&released);
+        self.forget_flows(endpoint.ports.iter());
     }
 
     fn plan(
@@ -476,6 +480,7 @@ impl NetworkManager {
             self.let_loopback_in(endpoints)?;
             self.apply(&changes)?;
         }
+        self.forget_flows(endpoints.iter().flat_map(|endpoint| &endpoint.ports));
         self.hold_ports(endpoints)
     }
 

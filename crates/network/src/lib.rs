@@ -11,6 +11,7 @@
 mod addresses;
 mod attach;
 mod bridge;
+mod conntrack;
 mod dns;
 mod driver;
 mod error;
@@ -20,6 +21,7 @@ mod gateway;
 mod host;
 mod ipam;
 mod link;
+mod links;
 mod manager;
 mod name;
 mod namespace;

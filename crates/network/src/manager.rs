@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::bridge::Bridge;
+use crate::conntrack::{Stale, Tracked};
 use crate::dns::socket::ResolverSockets;
 use crate::driver::Driver;
 use crate::error::{NetworkError, Step};
@@ -17,7 +18,7 @@ use crate::netd::client::{self, Netd};
 use crate::netd::protocol::Resolving;
 use crate::netlink::Connection;
 use crate::networks::{Networks, enable_forwarding, sources};
-use crate::record::{Endpoint, NetworkConfig, NetworkRecord, NewNetwork};
+use crate::record::{Endpoint, NetworkConfig, NetworkRecord, NewNetwork, PortMapping};
 use crate::user_defined;
 
 /// Owns the host side of all networks. Works in the network namespace of the thread that opened it.
@@ -41,6 +42,7 @@ pub struct NetworkManager {
     /// Held while a network is created or removed, so that these come one after the other.
     changing: Mutex<()>,
     pub(crate) netd: Option<Netd>,
+    tracked: Option<Tracked>,
 }
 
 impl NetworkManager {
@@ -97,6 +99,7 @@ impl NetworkManager {
             config,
             changing: Mutex::new(()),
             netd,
+            tracked: Tracked::open().ok(),
         };
         manager.settle_held_ports(&in_use)?;
         Ok(manager)
@@ -236,6 +239,10 @@ impl NetworkManager {
             bridge.index = bridge.plan.ensure(&mut host)?;
             !existing
         };
+        if let Some(tracked) = self.tracked.as_ref().filter(|_| record.internal) {
+            // Known connections pass the firewall; an internal network begins with none.
+            tracked.forget(&Stale::Subnets(record.subnets().collect()));
+        }
         let added = enable_forwarding(&self.config, record).and_then(|opened| {
             self.apply(&[Change::AddNetwork(bridge.rules.clone())])?;
             self.drop_forwarded(opened)
@@ -253,6 +260,13 @@ impl NetworkManager {
             }
         }
         Err(error)
+    }
+
+    /// Flows of datagrams begin anew at ports that came or went, within milliseconds.
+    pub(crate) fn forget_flows<'a>(&self, ports: impl Iterator<Item = &'a PortMapping>) {
+        if let (Some(tracked), Some(stale)) = (&self.tracked, Stale::of_ports(ports)) {
+            tracked.forget_soon(stale);
+        }
     }
 
     /// Removes a network that has no endpoints: its rules, its interface, its record. The caller removes the stored record.

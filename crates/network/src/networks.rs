@@ -147,6 +147,7 @@ impl Networks {
                 tracing::warn!(endpoint = endpoint.endpoint_id, network = endpoint.network_name, %error, "live endpoint is not as it was");
             }
         }
+        self.list.iter_mut().for_each(Network::drop_dead_links);
     }
 
     fn adopt_one(
@@ -377,13 +378,12 @@ impl Networks {
         let endpoint = network.endpoints.remove(&endpoint.endpoint_id)?;
         let ports = network.port_rules(&endpoint).into_iter();
         let links = network.link_rules(&endpoint).into_iter();
-        Some(Released {
-            changes: ports
-                .map(Change::RemovePort)
-                .chain(links.map(Change::RemoveLink))
-                .collect(),
-            endpoint,
-        })
+        let own = ports
+            .map(Change::RemovePort)
+            .chain(links.map(Change::RemoveLink));
+        let mut changes: Vec<Change> = own.collect();
+        changes.extend(network.unlink(&endpoint));
+        Some(Released { changes, endpoint })
     }
 
     /// Gives a released endpoint's addresses and ports to whoever comes next.
@@ -406,6 +406,11 @@ impl Networks {
 
     pub(crate) fn by_id(&mut self, id: &str) -> Option<&mut Network> {
         self.list.iter_mut().find(|network| network.record.id == id)
+    }
+
+    pub(crate) fn with_endpoint(&mut self, id: &str) -> Option<&mut Network> {
+        let mut networks = self.list.iter_mut();
+        networks.find(|network| network.endpoints.contains_key(id))
     }
 
     pub(crate) fn find(&self, reference: &str) -> Result<&Network, NetworkError> {
@@ -533,7 +538,12 @@ impl Network {
         }
     }
 
-    fn link_rules(&self, endpoint: &Endpoint) -> Vec<LinkRule> {
+    /// Whether links say who may talk to whom.
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(&self.driver, Driver::Bridge(bridge) if !bridge.options.icc)
+    }
+
+    pub(crate) fn link_rules(&self, endpoint: &Endpoint) -> Vec<LinkRule> {
         match &self.driver {
             Driver::Bridge(bridge) => bridge.link_rules(endpoint),
             _ => Vec::new(),

@@ -90,15 +90,23 @@ impl Engine {
         let mut ports = Vec::new();
         for (link, linked) in record.links.iter().zip(self.linked(record)?) {
             let other = self.containers.get(&link.container)?.record();
-            let exposed = other.config.exposed_ports.keys();
-            let exposed = exposed.filter_map(|port| parse_port(port).ok());
-            ports.extend(exposed.map(|(port, protocol)| LinkedPort {
-                address: linked.address,
-                protocol,
-                port,
-            }));
+            ports.extend(exposed(&other, linked.address));
         }
         Ok(ports)
+    }
+
+    /// The same for a container that runs, where `started` just got an address and others may have stopped.
+    fn linked_ports_now(&self, record: &Record, started: &str, address: IpAddr) -> Vec<LinkedPort> {
+        let ports = |link: &Link| {
+            let other = self.containers.by_id(&link.container)?.record();
+            let address = if link.container == started {
+                address
+            } else {
+                self.linked_one(record, link).ok()?.address
+            };
+            Some(exposed(&other, address))
+        };
+        record.links.iter().filter_map(ports).flatten().collect()
     }
 
     fn linked_one(&self, record: &Record, link: &Link) -> Result<Linked> {
@@ -182,26 +190,66 @@ impl Engine {
         })
     }
 
-    /// Writes a container's new address into the `/etc/hosts` of those that are linked to it. Blocking.
+    /// Tells those that are linked to a container its new address, in their `/etc/hosts` and to the firewall. Blocking.
     pub(crate) fn update_linking(&self, id: &str, endpoints: &[Endpoint]) {
         let Some(address) = address(endpoints) else {
             return;
         };
         for container in self.containers.all() {
             let record = container.record();
-            let links = record.links.iter().filter(|link| link.container == id);
-            for link in links.filter(|_| container.status().is_running()) {
-                let path = Files::in_dir(&self.files_dir(&record)).hosts;
-                let Ok(text) = std::fs::read_to_string(&path) else {
-                    continue;
-                };
-                let updated = with_address(&text, &link.alias, address);
-                if let Err(error) = files::write(&path, &updated) {
-                    tracing::warn!(container = record.id, %error, "hosts file not updated");
-                }
+            let links: Vec<&Link> = record.links.iter().filter(|l| l.container == id).collect();
+            if links.is_empty() || !container.status().is_running() {
+                continue;
+            }
+            for link in links {
+                self.update_link_line(&record, link, address);
+            }
+            if let Err(error) = self.relink(&container, id, address) {
+                tracing::warn!(container = record.id, %error, "a link does not lead anywhere");
             }
         }
     }
+
+    fn update_link_line(&self, record: &Record, link: &Link, address: IpAddr) {
+        let path = Files::in_dir(&self.files_dir(record)).hosts;
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            return;
+        };
+        let updated = with_address(&text, &link.alias, address);
+        if let Err(error) = files::write(&path, &updated) {
+            tracing::warn!(container = record.id, %error, "hosts file not updated");
+        }
+    }
+
+    fn relink(&self, container: &Container, started: &str, address: IpAddr) -> Result<()> {
+        let endpoints = container.state().endpoints;
+        let Some(own) = endpoints.iter().find(|e| e.network_name == NETWORK) else {
+            return Ok(());
+        };
+        let ports = self.linked_ports_now(&container.record(), started, address);
+        let Some(links) = self.network.relink(&own.endpoint_id, ports)? else {
+            return Ok(());
+        };
+        container.edit_state(&self.database, |state| {
+            let mut endpoints = state.endpoints.iter_mut();
+            if let Some(own) = endpoints.find(|e| e.endpoint_id == own.endpoint_id) {
+                own.links = links;
+            }
+        })
+    }
+}
+
+/// Ports that a container exposes, at its address.
+fn exposed(record: &Record, address: IpAddr) -> Vec<LinkedPort> {
+    let ports = record.config.exposed_ports.keys();
+    ports
+        .filter_map(|port| parse_port(port).ok())
+        .map(|(port, protocol)| LinkedPort {
+            address,
+            protocol,
+            port,
+        })
+        .collect()
 }
 
 fn address(endpoints: &[Endpoint]) -> Option<IpAddr> {

@@ -152,7 +152,7 @@ impl Connection {
         step: &str,
         request: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        self.request(step, NLM_F_DUMP, request)
+        self.request_route(step, NLM_F_DUMP, request)
     }
 
     /// The answer to a request for one object; `ENODEV` and the like come as errors.
@@ -161,17 +161,19 @@ impl Connection {
         step: &str,
         request: RouteNetlinkMessage,
     ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
-        Ok(self.request(step, 0, request)?.into_iter().next())
+        Ok(self.request_route(step, 0, request)?.into_iter().next())
     }
 
-    fn request(
+    fn request_route(
         &mut self,
         step: &str,
         flags: u16,
         request: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let mut found = Vec::new();
-        self.request_raw(step, flags, request, &mut |bytes| {
+        let mut batch = Batch::new();
+        batch.push_route(step, flags, request);
+        self.request(&mut batch, &mut |bytes| {
             if let Some(message) = parse(bytes) {
                 found.push(message);
             }
@@ -179,18 +181,16 @@ impl Connection {
         Ok(found)
     }
 
-    fn request_raw(
+    /// Sends one question; `found` is called with each message of the answer, header and all.
+    pub(crate) fn request(
         &mut self,
-        step: &str,
-        flags: u16,
-        request: RouteNetlinkMessage,
+        question: &mut Batch,
         found: &mut dyn FnMut(&[u8]),
     ) -> Result<(), NetlinkError> {
-        let mut batch = Batch::new();
-        batch.push_route(step, flags, request);
         let sequence = self.sequence;
         self.sequence = self.sequence.wrapping_add(1).max(1);
-        let sent = self.socket.send(batch.seal(sequence, usize::MAX), 0);
+        let sent = self.socket.send(question.seal(sequence, usize::MAX), 0);
+        let step = question.step(0);
         sent.map_err(|source| failure(step, None, source))?;
         let mut buffer = vec![0; RECEIVE_BUFFER];
         loop {

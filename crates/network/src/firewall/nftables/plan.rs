@@ -1,7 +1,7 @@
 //! Which rules make a change true.
 //!
 //! Whatever comes and goes with containers is an element of a map, whatever comes and goes with networks is a chain of its own
-//! behind a map: nothing ever has to find a rule among others, and packets of other interfaces pass two lookups.
+//! behind a map: nothing ever has to find a rule among others, and packets of known connections are looked up nowhere.
 //!
 //! Our chains drop and translate; their `accept` cannot overrule a `drop` in another table, so a host that drops forwarded packets
 //! elsewhere keeps doing so.
@@ -30,8 +30,8 @@ const OPEN: &str = "open";
 /// Ports that one container may ask of another though others may not.
 const LINKS: &str = "links";
 
-/// Priorities that `nft` calls raw, dstnat, filter and srcnat.
-const RAW: i32 = -300;
+/// Priorities that `nft` calls mangle, dstnat, filter and srcnat.
+const MANGLE: i32 = -150;
 const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;
@@ -41,7 +41,7 @@ const SRCNAT: i32 = 100;
 pub(super) fn skeleton(family: Family) -> Vec<Command> {
     let mut actions = vec![Action::AddTable, Action::DeleteTable, Action::AddTable];
     actions.extend(sets(family).into_iter().map(Action::AddSet));
-    actions.extend(raw_chain(family));
+    actions.extend(guard_chain(family));
     actions.extend(forward_chain());
     actions.extend(nat_chains(family));
     of_family(family, actions)
@@ -88,31 +88,39 @@ fn sets(family: Family) -> Vec<Set> {
     ]
 }
 
-/// Before connection tracking, when addresses are still those on the wire: nobody but the host reaches its loopback, where ports may
-/// be published that would be translated before the kernel refuses such packets, and nobody but the host and the bridge itself
+/// Before translation, when addresses are still those on the wire: nobody but the host reaches its loopback, where ports may be
+/// published that would be translated before the kernel refuses such packets, and nobody but the host and the bridge itself
 /// reaches container addresses directly.
-fn raw_chain(family: Family) -> [Action; 3] {
+///
+/// Connection tracking comes before, so that only the first packet of a connection is looked up among subnets; nothing that is
+/// dropped here ever becomes a connection. Loopback comes first all the same: a container could make up a packet that belongs to
+/// one of the host's own connections there.
+fn guard_chain(family: Family) -> [Action; 4] {
+    const CHAIN: &str = "guard-prerouting";
     [
-        base_chain("raw-prerouting", "filter", HookPoint::Prerouting, RAW),
+        base_chain(CHAIN, "filter", HookPoint::Prerouting, MANGLE),
         rule(
-            "raw-prerouting",
+            CHAIN,
             vec![
+                Statement::Destination(loopback(family)),
                 Statement::InInterface {
                     equal: false,
                     name: "lo".into(),
                 },
-                Statement::Destination(loopback(family)),
                 Statement::Counter,
                 Statement::Drop,
             ],
         ),
-        rule("raw-prerouting", vec![Statement::DestinationMap(DIRECT)]),
+        rule(CHAIN, vec![Statement::Established, Statement::Accept]),
+        rule(CHAIN, vec![Statement::DestinationMap(DIRECT)]),
     ]
 }
 
-fn forward_chain() -> [Action; 3] {
+/// What belongs to a connection that was let through passes before anything is looked up: nearly every packet does.
+fn forward_chain() -> [Action; 4] {
     [
         base_chain("forward", "filter", HookPoint::Forward, FILTER),
+        rule("forward", vec![Statement::Established, Statement::Accept]),
         rule("forward", vec![Statement::OutInterfaceMap(FORWARD_IN)]),
         rule("forward", vec![Statement::InInterfaceMap(FORWARD_OUT)]),
     ]
@@ -269,31 +277,30 @@ fn network_elements(
     .into_iter()
 }
 
-/// Towards containers: answers, neighbours, published ports; nothing else.
+/// First packets towards containers: from neighbours, and to published ports; nothing else.
 fn forward_in(network: &NetworkRules, family: &FamilyRules) -> Vec<Vec<Statement>> {
     let between = match network.icc {
         true => Statement::Accept,
         false => Statement::Drop,
     };
-    let mut rules = vec![
-        vec![
-            Statement::Established,
-            Statement::Counter,
-            Statement::Accept,
-        ],
-        vec![in_interface(network, true), Statement::Counter, between],
-    ];
-    if !network.icc && !network.internal {
-        // What is published is for neighbours too, at the host's addresses.
-        rules.insert(
-            1,
-            vec![Statement::Dnatted, Statement::Counter, Statement::Accept],
-        );
-    }
+    let mut rules = Vec::new();
     if !network.icc {
         let linked = Statement::SourceAndDestinationIn(LINKS);
-        rules.insert(1, vec![linked, Statement::Counter, Statement::Accept]);
+        rules.push(vec![linked, Statement::Counter, Statement::Accept]);
     }
+    if !network.icc && !network.internal {
+        // What is published is for neighbours too, at the host's addresses.
+        rules.push(vec![
+            Statement::Dnatted,
+            Statement::Counter,
+            Statement::Accept,
+        ]);
+    }
+    rules.push(vec![
+        in_interface(network, true),
+        Statement::Counter,
+        between,
+    ]);
     if !network.internal {
         rules.extend(from_outside(network, family));
     }
@@ -570,7 +577,6 @@ mod tests {
             script(&[Change::AddNetwork(network())]),
             [
                 "add chain forward-in-br7",
-                "add rule forward-in-br7 ct state established,related counter accept",
                 r#"add rule forward-in-br7 iifname "br7" counter accept"#,
                 "add rule forward-in-br7 ct status dnat counter accept",
                 "add rule forward-in-br7 counter drop",
@@ -593,6 +599,30 @@ mod tests {
     }
 
     #[test]
+    fn known_connections_pass_before_anything_is_looked_up() {
+        let rules: Vec<String> = skeleton(Family::Ipv4)
+            .iter()
+            .map(ToString::to_string)
+            .filter_map(|line| {
+                let rule = line.strip_prefix("add rule ip wharf-bridges ");
+                rule.map(str::to_owned)
+            })
+            .filter(|rule| !rule.contains("nat") && !rule.contains("published"))
+            .collect();
+        assert_eq!(
+            rules,
+            [
+                r#"guard-prerouting ip daddr 127.0.0.0/8 iifname != "lo" counter drop"#,
+                "guard-prerouting ct state established,related accept",
+                "guard-prerouting daddr vmap @direct",
+                "forward ct state established,related accept",
+                "forward oifname vmap @forward-in",
+                "forward iifname vmap @forward-out",
+            ]
+        );
+    }
+
+    #[test]
     fn an_internal_network_drops_both_ways() {
         let rules = script(&[Change::AddNetwork(NetworkRules {
             internal: true,
@@ -606,7 +636,6 @@ mod tests {
         assert_eq!(
             rules,
             [
-                "forward-in-br7 ct state established,related counter accept",
                 "forward-in-br7 saddr . daddr . meta l4proto . th dport @links counter accept",
                 r#"forward-in-br7 iifname "br7" counter drop"#,
                 "forward-in-br7 counter drop",
@@ -668,7 +697,6 @@ mod tests {
         assert_eq!(
             rules,
             [
-                "forward-in-br7 ct state established,related counter accept",
                 r#"forward-in-br7 iifname "br7" counter accept"#,
                 "forward-in-br7 meta l4proto 58 counter accept",
                 "forward-in-br7 daddr . meta l4proto . th dport @open counter accept",
