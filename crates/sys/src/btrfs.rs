@@ -5,6 +5,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::outcome::done;
+
 /// Room for a name in `struct btrfs_ioctl_vol_args`.
 const NAME: usize = 4088;
 /// Room for a name in `struct btrfs_ioctl_vol_args_v2`.
@@ -126,11 +128,7 @@ fn call<T>(fd: BorrowedFd<'_>, request: u32, args: &mut T) -> io::Result<()> {
     // SAFETY: `T` is the repr(C) structure that `request` names in its size bits (checked below), alive and exclusively ours
     // during the call; the descriptor is borrowed.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(request), args) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(result)
 }
 
 #[cfg(test)]

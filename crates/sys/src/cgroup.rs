@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::outcome::done;
+
 /// The part of `union bpf_attr` that `BPF_PROG_LOAD` needs.
 #[repr(C)]
 #[derive(Default)]
@@ -74,9 +76,5 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[u64]) -> io::Res
             size_of::<ProgAttach>(),
         )
     };
-    if r < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    done(r)
 }

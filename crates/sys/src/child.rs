@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use crate::outcome::done;
+
 /// Which side of a [`fork`] this is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fork {
@@ -69,11 +71,7 @@ pub fn inherited_socket() -> io::Result<OwnedFd> {
 pub fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: takes numbers. The caller has not opened anything yet that it would go on using.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    done(result)
 }
 
 fn place_at_3(raw: i32) -> io::Result<()> {
@@ -85,9 +83,5 @@ fn place_at_3(raw: i32) -> io::Result<()> {
         // close it anyway.
         unsafe { libc::dup2(raw, 3) }
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    done(result)
 }

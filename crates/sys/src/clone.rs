@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::outcome::check;
+
 /// `struct clone_args` of `linux/sched.h`, version 2 (Linux 5.7).
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -100,11 +102,7 @@ pub fn fork() -> io::Result<i32> {
     // SAFETY: the address space is copied; only a process made by `fork_with` calls this, so no other thread's lock
     // can be held in the copy.
     let pid = unsafe { libc::fork() };
-    if pid < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(pid)
-    }
+    check(pid)
 }
 
 /// Whether `clone3` exists and knows `CLONE_INTO_CGROUP`: a bad descriptor is looked at only then.

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
+use crate::outcome::done;
+
 const DEV_CREATE: u32 = 3;
 const DEV_REMOVE: u32 = 4;
 const DEV_SUSPEND: u32 = 6;
@@ -142,11 +144,7 @@ impl DeviceMapper {
                 request.words.as_mut_ptr(),
             )
         };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        done(result)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::io;
 
+use crate::outcome::check;
+
 /// `KEY_SPEC_PROCESS_KEYRING`: what is in it is possessed by the process.
 const PROCESS: libc::c_long = -2;
 /// `KEY_SPEC_USER_KEYRING`: lives as long as the user has processes or keys.
@@ -75,14 +77,6 @@ pub fn add(name: &CStr, payload: &[u8]) -> io::Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_LINK, key, USER) })?;
     Ok(())
-}
-
-fn check(answer: libc::c_long) -> io::Result<libc::c_long> {
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(answer)
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod mount;
 pub mod mountns;
 pub mod netns;
+mod outcome;
 pub mod pktinfo;
 pub mod process;
 pub mod queue;

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
+use crate::outcome::{check, done};
+
 const CTL_GET_FREE: u32 = 0x4c82;
 const CONFIGURE: u32 = 0x4c0a;
 const CLR_FD: u32 = 0x4c01;
@@ -69,9 +71,7 @@ pub fn attach(file: &File, access: Access) -> io::Result<LoopDevice> {
     for _ in 0..ATTEMPTS {
         // SAFETY: this request takes no argument; the descriptor is borrowed from `control`.
         let number = unsafe { libc::ioctl(control.as_raw_fd(), libc::Ioctl::from(CTL_GET_FREE)) };
-        if number < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(number)?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device = open(&path, access)?;
         match configure(&device, file, access) {
@@ -86,7 +86,7 @@ pub fn attach(file: &File, access: Access) -> io::Result<LoopDevice> {
 pub fn detach(device: impl AsFd) -> io::Result<()> {
     // SAFETY: this request takes no argument; the descriptor is borrowed.
     let result = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), libc::Ioctl::from(CLR_FD)) };
-    answer(result)
+    done(result)
 }
 
 fn configure(device: &File, file: &File, access: Access) -> io::Result<()> {
@@ -123,7 +123,7 @@ fn configure(device: &File, file: &File, access: Access) -> io::Result<()> {
             &mut config,
         )
     };
-    answer(result)
+    done(result)
 }
 
 fn open(path: &Path, access: Access) -> io::Result<File> {
@@ -131,14 +131,6 @@ fn open(path: &Path, access: Access) -> io::Result<File> {
         .read(true)
         .write(access == Access::ReadWrite)
         .open(path)
-}
-
-fn answer(result: i32) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 #[cfg(test)]

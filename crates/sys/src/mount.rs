@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::mount::{FsOpenFlags, fsconfig_set_string, fsopen};
 
+use crate::outcome::done;
+
 /// `struct mount_attr` of `linux/mount.h`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,11 +43,7 @@ fn setattr_at(dir: i32, path: &CStr, recursive: bool, attr: &MountAttr) -> io::R
             size_of::<MountAttr>(),
         )
     };
-    if r < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    done(r)
 }
 
 /// Whether `mount_setattr` exists here.

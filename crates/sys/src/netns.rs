@@ -8,6 +8,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
+use crate::outcome::{check, done};
+
 /// The calling thread's network namespace.
 pub fn current() -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -40,9 +42,7 @@ pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     const GET_NAMESPACE: libc::c_ulong = 0x894c;
     // SAFETY: the request takes no argument and answers with a new descriptor or an error.
     let fd = unsafe { libc::ioctl(socket.as_raw_fd(), GET_NAMESPACE as libc::Ioctl) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(fd)?;
     // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -65,9 +65,5 @@ pub fn loopback_up() -> io::Result<()> {
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
     // SAFETY: `request` is a NUL-terminated name and flags, as SIOCSIFFLAGS takes them, and outlives the call.
     let r = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if r < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    done(r)
 }

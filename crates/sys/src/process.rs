@@ -4,13 +4,7 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
 
-fn check(r: i64) -> io::Result<()> {
-    if r < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
+use crate::outcome::done;
 
 /// Gives every signal its default action and unblocks all, so that nothing of ours is inherited by `execve`.
 pub fn reset_signals() {
@@ -55,13 +49,13 @@ pub fn wait_signal() -> io::Result<i32> {
         libc::sigfillset(&raw mut all);
         libc::sigwaitinfo(&raw const all, std::ptr::null_mut())
     };
-    check(signal.into()).map(|()| signal)
+    done(signal).map(|()| signal)
 }
 
 /// Sends any signal number, which `rustix::process::Signal` cannot hold for real-time ones.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: plain values.
-    check(unsafe { libc::kill(pid, signal) }.into())
+    done(unsafe { libc::kill(pid, signal) })
 }
 
 /// Closes descriptors `first` to `last`, both included (Linux 5.9).
@@ -73,7 +67,7 @@ pub fn close_range(first: u32, last: u32) -> io::Result<()> {
         return Ok(());
     }
     // SAFETY: no memory is involved; that nobody uses the descriptors again is the caller's promise above.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+    done(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
 /// Permitted, effective and inheritable capabilities of the calling thread, as masks.
@@ -103,42 +97,36 @@ pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> io:
         half(inheritable, true),
     ];
     // SAFETY: version 3 takes a header and two structs of three words each, which both outlive the call.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })
+    done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })
 }
 
 /// Removes one capability from the bounding set.
 pub fn drop_bounding(capability: u32) -> io::Result<()> {
     // SAFETY: plain values.
-    check(
-        unsafe {
-            libc::prctl(
-                libc::PR_CAPBSET_DROP,
-                libc::c_ulong::from(capability),
-                0,
-                0,
-                0,
-            )
-        }
-        .into(),
-    )
+    done(unsafe {
+        libc::prctl(
+            libc::PR_CAPBSET_DROP,
+            libc::c_ulong::from(capability),
+            0,
+            0,
+            0,
+        )
+    })
 }
 
 /// Adds one capability to the ambient set; it must be permitted and inheritable.
 pub fn raise_ambient(capability: u32) -> io::Result<()> {
     let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
     // SAFETY: plain values.
-    check(
-        unsafe {
-            libc::prctl(
-                libc::PR_CAP_AMBIENT,
-                raise,
-                libc::c_ulong::from(capability),
-                0,
-                0,
-            )
-        }
-        .into(),
-    )
+    done(unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            raise,
+            libc::c_ulong::from(capability),
+            0,
+            0,
+        )
+    })
 }
 
 /// Sets a resource limit by its number.
@@ -148,7 +136,7 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
         rlim_max: hard,
     };
     // SAFETY: `limit` outlives the call; the old value is not asked for.
-    check(unsafe {
+    done(unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
             0,
@@ -190,7 +178,7 @@ pub fn set_scheduler(attributes: SchedAttr) -> io::Result<()> {
         ..attributes
     };
     // SAFETY: the struct says how long it is and outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
+    done(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
 }
 
 /// Sets the calling thread's I/O class and level, ioprio_set(2).
@@ -198,7 +186,7 @@ pub fn set_io_priority(priority: u16) -> io::Result<()> {
     /// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
     const PROCESS: libc::c_int = 1;
     // SAFETY: plain values.
-    check(unsafe {
+    done(unsafe {
         libc::syscall(
             libc::SYS_ioprio_set,
             PROCESS,
@@ -211,7 +199,7 @@ pub fn set_io_priority(priority: u16) -> io::Result<()> {
 /// Sets the execution domain, personality(2).
 pub fn set_personality(domain: u32) -> io::Result<()> {
     // SAFETY: plain values.
-    check(unsafe { libc::personality(domain.into()) }.into())
+    done(unsafe { libc::personality(domain.into()) })
 }
 
 /// Restricts the calling thread to these processors, sched_setaffinity(2).
@@ -223,7 +211,7 @@ pub fn set_cpu_affinity(cpus: &[u32]) -> io::Result<()> {
     }
     let length = mask.len() * size_of::<u64>();
     // SAFETY: the length is that of the mask, which outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, length, mask.as_ptr()) })
+    done(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, length, mask.as_ptr()) })
 }
 
 /// Runs `action` with other ids for what it makes in file systems (setfsuid(2)), all capabilities kept. Of the calling thread alone: the kernel's calls know no process.
@@ -234,7 +222,7 @@ pub fn with_fs_ids<T>(uid: u32, gid: u32, action: impl FnOnce() -> T) -> io::Res
     let before = unsafe { libc::prctl(libc::PR_GET_SECUREBITS) };
     let before = libc::c_ulong::try_from(before).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: as above.
-    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, before | KEEP, 0, 0, 0) }.into())?;
+    done(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, before | KEEP, 0, 0, 0) })?;
     // SAFETY: both calls take plain values and cannot fail for root; they answer the ids there were.
     let own = unsafe { (libc::setfsuid(uid), libc::setfsgid(gid)) };
     let result = action();
@@ -244,7 +232,7 @@ pub fn with_fs_ids<T>(uid: u32, gid: u32, action: impl FnOnce() -> T) -> io::Res
         libc::setfsgid(own.1.unsigned_abs());
     }
     // SAFETY: as above.
-    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, before, 0, 0, 0) }.into())?;
+    done(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, before, 0, 0, 0) })?;
     Ok(result)
 }
 
@@ -253,7 +241,7 @@ pub fn join_new_session_keyring() -> io::Result<()> {
     /// `KEYCTL_JOIN_SESSION_KEYRING`.
     const JOIN: libc::c_ulong = 1;
     // SAFETY: a null name asks for an anonymous keyring.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN, std::ptr::null::<libc::c_char>()) })
+    done(unsafe { libc::syscall(libc::SYS_keyctl, JOIN, std::ptr::null::<libc::c_char>()) })
 }
 
 /// Replaces the calling program. Returns only on failure.
@@ -290,7 +278,7 @@ fn point_command_line(text: &'static [u8]) -> io::Result<()> {
     // The kernel wants start <= end at each step, and the text may lie on either side of the old arguments.
     let set = |field: libc::c_int, value: libc::c_ulong| {
         // SAFETY: the kernel reads this memory only to show it; `text` is 'static.
-        check(unsafe { libc::prctl(libc::PR_SET_MM, field as libc::c_ulong, value, 0, 0) }.into())
+        done(unsafe { libc::prctl(libc::PR_SET_MM, field as libc::c_ulong, value, 0, 0) })
     };
     match set(libc::PR_SET_MM_ARG_START, start) {
         Ok(()) => set(libc::PR_SET_MM_ARG_END, end),

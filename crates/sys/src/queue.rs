@@ -3,15 +3,15 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use crate::outcome::check;
+
 /// Bytes the other end of a Unix stream socket has not read yet, with the kernel's overhead: only 0 is exact.
 /// (On TCP it is what the other host has not acknowledged, which says nothing about its program.)
 pub fn unread_by_peer(socket: impl AsFd) -> io::Result<u32> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is borrowed and so open; SIOCOUTQ (= TIOCOUTQ, unix(7)) writes one int, which `bytes` is.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(result)?;
     Ok(u32::try_from(bytes).unwrap_or(0))
 }
 

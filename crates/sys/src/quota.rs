@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::outcome::done;
+
 const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 /// `FS_XFLAG_PROJINHERIT`: what is made in the directory belongs to its project.
@@ -152,7 +154,7 @@ fn ioctl(fd: BorrowedFd<'_>, request: u32, args: &mut Fsxattr) -> io::Result<()>
     // SAFETY: both requests that come here take a `struct fsxattr`, which `Fsxattr` is (its size is tested), alive and exclusively
     // ours during the call; the descriptor is borrowed.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(request), args) };
-    answer(i64::from(result))
+    done(result)
 }
 
 /// A structure that one command of [`quotactl`] takes.
@@ -179,15 +181,7 @@ fn quotactl<T: Argument>(
             std::ptr::from_mut(args),
         )
     };
-    answer(result)
-}
-
-fn answer(result: i64) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    done(result)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::outcome::done;
+
 /// `struct sock_filter` of `linux/filter.h`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +43,5 @@ pub fn load_filter(filter: &[SockFilter], flags: u32) -> io::Result<()> {
             &raw const program,
         )
     };
-    if r < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    done(r)
 }

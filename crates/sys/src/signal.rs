@@ -4,6 +4,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::outcome::{check, done};
+
 /// Lets the kernel reap children: none becomes a zombie (`SIGCHLD` ignored, sigaction(2)).
 pub fn discard_children() -> io::Result<()> {
     set_sigchld(libc::SIG_IGN)
@@ -50,9 +52,7 @@ pub fn child_signals() -> io::Result<OwnedFd> {
     mask(libc::SIG_BLOCK)?;
     // SAFETY: `set` is an initialised signal set.
     let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(fd)?;
     // SAFETY: a descriptor just returned by the kernel, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -97,11 +97,7 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
             0,
         )
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    done(result)
 }
 
 /// Takes the notices that [`child_signals`] has ready.

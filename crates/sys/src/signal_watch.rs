@@ -4,6 +4,8 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use crate::outcome::check;
+
 /// Blocked signals, read one by one.
 #[derive(Debug)]
 pub struct SignalWatch {
@@ -38,9 +40,7 @@ impl SignalWatch {
         // SAFETY: `set` was initialised above; -1 asks for a new descriptor.
         let fd =
             unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(fd)?;
         // SAFETY: the kernel just returned this descriptor and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(SignalWatch { fd })

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
+use crate::outcome::check;
+
 /// The two, to be joined by descriptor.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -58,9 +60,7 @@ fn spawn_waiting(namespaces: i32) -> io::Result<i32> {
             }
         }
     }
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(pid)?;
     i32::try_from(pid).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
