@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod cases;
+mod goals;
 mod image;
 mod measure;
+mod report;
 mod side;
 mod table;
 mod traffic;
@@ -33,6 +35,9 @@ struct Args {
     /// Also write every measured value to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write a report to this file, in Markdown: the machine, the command, every value beside its goal
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Only name the cases
     #[arg(long)]
     list: bool,
@@ -62,6 +67,9 @@ fn main() -> Result<()> {
     }
     if let Some(file) = &args.json {
         std::fs::write(file, table::to_json(&sides, &all).to_string())?;
+    }
+    if let Some(file) = &args.report {
+        std::fs::write(file, report::report(&sides, &all))?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ pub(crate) fn print_case(case: &Case, sides: &[Side], results: &[Results]) {
     }
 }
 
-fn names(results: &[Results]) -> Vec<&str> {
+pub(crate) fn names(results: &[Results]) -> Vec<&str> {
     let mut names = Vec::new();
     for (name, _) in results.iter().flat_map(|r| &r.series) {
         if !names.contains(&name.as_str()) {
@@ -40,12 +40,17 @@ fn names(results: &[Results]) -> Vec<&str> {
     names
 }
 
-fn row(case: &str, name: &str, results: &[Results]) -> String {
-    let label = if name.is_empty() {
+/// What a value is called: its case's name, and its own if the case has several.
+pub(crate) fn label(case: &str, name: &str) -> String {
+    if name.is_empty() {
         case.to_owned()
     } else {
         format!("{case}.{name}")
-    };
+    }
+}
+
+fn row(case: &str, name: &str, results: &[Results]) -> String {
+    let label = label(case, name);
     let mut line = format!("{label:24}");
     let mut medians = Vec::new();
     let mut runs = 0;
