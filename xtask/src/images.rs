@@ -16,12 +16,22 @@ pub(crate) fn ensure(dir: &Path) -> Result<()> {
     make(dir, "busybox.tar", || Ok(busybox.docker_archive()))?;
     make(dir, "busybox-oci.tar", || Ok(busybox.oci_archive()))?;
     make(dir, "debian.tar", || Ok(debian(dir)?.docker_archive()))?;
-    make(dir, "nginx-debs.tar", || nginx_packages(dir))
+    make(dir, "nginx-debs.tar", || packages(dir, &["nginx-light"]))?;
+    make(dir, "service-debs.tar", || {
+        packages(dir, &["python3", "nodejs"])
+    })
 }
 
-/// Debian's nginx with all that the Debian image lacks of what it depends on, as a tar of packages.
-fn nginx_packages(dir: &Path) -> Result<Vec<u8>> {
-    let place = dir.join("nginx-debs");
+/// Makes what only tests on demand want: compilers.
+pub(crate) fn ensure_toolchains(dir: &Path) -> Result<()> {
+    make(dir, "toolchain-debs.tar", || {
+        packages(dir, &["golang-go", "rustc", "cargo"])
+    })
+}
+
+/// Debian's packages with all that the Debian image lacks of what they depend on, as a tar.
+fn packages(dir: &Path, names: &[&str]) -> Result<Vec<u8>> {
+    let place = dir.join("packages");
     remove_dir(&place)?;
     std::fs::create_dir_all(place.join("partial"))?;
     let status = place.join("status");
@@ -38,17 +48,18 @@ fn nginx_packages(dir: &Path) -> Result<Vec<u8>> {
             .args(["-o", &option("Dir::State::status", &status)])
             .args(["-o", &option("Dir::Cache::archives", &place)])
             .args(["-o", "Debug::NoLocking=1", "-y", "--no-install-recommends"])
-            .args(["--download-only", "install", "nginx-light"]),
+            .args(["--download-only", "install"])
+            .args(names),
     )?;
-    let tar = dir.join("nginx-debs.tar.made");
+    let tar = dir.join("packages.tar.made");
     run(Command::new("sh")
         .args(["-c", r#"cd "$1" && tar -cf "$2" --sort=name *.deb"#, "sh"])
         .arg(&place)
         .arg(&tar))?;
-    let packages = std::fs::read(&tar)?;
+    let archive = std::fs::read(&tar)?;
     std::fs::remove_file(&tar)?;
     remove_dir(&place)?;
-    Ok(packages)
+    Ok(archive)
 }
 
 /// Writes through a temporary name, so that an interrupted run leaves no half archive.

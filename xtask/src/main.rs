@@ -18,7 +18,7 @@ const USAGE: &str = "\
 usage: cargo xtask <verb>
 
   test [ARGS]    install what the tests need, build, make the images, run all tests (ARGS go to `cargo test`)
-  images         make the test images in target/images
+  images         make the test images in target/images; `--toolchains`: those of compilers too
   bench [ARGS]   time Wharf, against a reference daemon if asked (`cargo xtask bench --help`)
   guest          launch tests and an engine under Debian's stock kernel with cgroup v2 and AppArmor, in a virtual machine
   dist [PROGRAM] a tarball and a Debian package of the release build (or of PROGRAM), in target/dist
@@ -32,7 +32,11 @@ fn main() -> Result<()> {
         Some("test") => test::test(&rest),
         Some("images") => {
             packages::ensure(packages::IMAGES)?;
-            images::ensure(&run::images_dir())
+            images::ensure(&run::images_dir())?;
+            if rest.iter().any(|word| word == "--toolchains") {
+                images::ensure_toolchains(&run::images_dir())?;
+            }
+            Ok(())
         }
         Some("bench") => test::bench(&rest),
         Some("guest") => guest::guest(),

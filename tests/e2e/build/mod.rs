@@ -8,6 +8,7 @@ mod nginx;
 mod outputs;
 mod remote;
 mod secrets;
+mod services;
 mod sources;
 
 use std::path::Path;
