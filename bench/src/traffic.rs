@@ -30,7 +30,7 @@ impl Place {
     }
 
     /// Runs `work` in a thread that sits there.
-    fn spawn<T: Send + 'static>(
+    pub(crate) fn spawn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> thread::JoinHandle<Result<T>> {
@@ -48,7 +48,8 @@ impl Place {
     }
 }
 
-fn done<T>(thread: thread::JoinHandle<Result<T>>) -> Result<T> {
+/// What a thread came to.
+pub(crate) fn done<T>(thread: thread::JoinHandle<Result<T>>) -> Result<T> {
     match thread.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),

@@ -7,6 +7,7 @@ mod daemon;
 mod image;
 mod images;
 mod many;
+mod names;
 mod network;
 mod oci;
 mod start;
@@ -205,6 +206,12 @@ pub(crate) fn all() -> &'static [Case] {
             3,
             network::requests,
             "thousands of requests a second to a container's port: at 127.0.0.1, from another machine, past the port",
+        ),
+        case(
+            "net-names",
+            1,
+            names::churn,
+            "10,000 lookups among 100 containers of a network while 20 others come and go each second; no answer may be wrong",
         ),
         case(
             "net-throughput",
