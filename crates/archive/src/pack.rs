@@ -133,20 +133,7 @@ impl<'a> Packer<'a> {
 
     /// Marks a path of the layers below as gone (OCI image-spec, layer, "Whiteouts").
     pub fn removed(&mut self, path: &[u8]) -> io::Result<()> {
-        let entry = Entry {
-            path: whiteout(path),
-            link: Vec::new(),
-            kind: Kind::File,
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: Time::default(),
-            atime: None,
-            device: (0, 0),
-            xattrs: Vec::new(),
-            sparse: None,
-        };
+        let entry = Entry::new(whiteout(path), Kind::File, 0o600);
         self.put_header(&entry)
     }
 
@@ -367,21 +354,13 @@ impl<'a> Packer<'a> {
     /// Times have whole seconds, as Docker writes them.
     fn describe(&self, stat: &Stat, path: Vec<u8>, kind: Kind) -> Entry {
         Entry {
-            path,
-            link: Vec::new(),
-            kind,
-            mode: stat.st_mode & 0o7777,
             uid: Owners::written(&self.owners.users, stat.st_uid),
             gid: Owners::written(&self.owners.groups, stat.st_gid),
-            size: 0,
             mtime: Time {
                 seconds: stat.st_mtime,
                 nanos: 0,
             },
-            atime: None,
-            device: (0, 0),
-            xattrs: Vec::new(),
-            sparse: None,
+            ..Entry::new(path, kind, stat.st_mode & 0o7777)
         }
     }
 }

@@ -242,20 +242,7 @@ mod tests {
     use crate::tar::{Sparse, TarReader};
 
     fn entry(path: &[u8]) -> Entry {
-        Entry {
-            path: path.to_vec(),
-            link: Vec::new(),
-            kind: Kind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: Time::default(),
-            atime: None,
-            device: (0, 0),
-            xattrs: Vec::new(),
-            sparse: None,
-        }
+        Entry::new(path.to_vec(), Kind::File, 0o644)
     }
 
     fn read_back(entry: &Entry) -> Entry {

@@ -86,6 +86,26 @@ pub struct Entry {
     pub sparse: Option<Sparse>,
 }
 
+impl Entry {
+    /// An entry of root's, without data, times and attributes: what differs is set on it.
+    pub fn new(path: Vec<u8>, kind: Kind, mode: u32) -> Entry {
+        Entry {
+            path,
+            link: Vec::new(),
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: Time::default(),
+            atime: None,
+            device: (0, 0),
+            xattrs: Vec::new(),
+            sparse: None,
+        }
+    }
+}
+
 /// The text Go's reader gives for anything malformed; Docker's users know it.
 pub fn invalid_header() -> std::io::Error {
     std::io::Error::new(

@@ -188,18 +188,10 @@ impl<'a> Layer<'a> {
 
     fn new_directory(&self, path: &[u8], (uid, gid): (u32, u32)) -> Entry {
         Entry {
-            path: path.to_vec(),
-            link: Vec::new(),
-            kind: Kind::Directory,
-            mode: 0o755,
             uid,
             gid,
-            size: 0,
             mtime: self.now,
-            atime: None,
-            device: (0, 0),
-            xattrs: Vec::new(),
-            sparse: None,
+            ..Entry::new(path.to_vec(), Kind::Directory, 0o755)
         }
     }
 

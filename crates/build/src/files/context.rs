@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 use wharf_archive::compression::{Compression, MAGIC_LEN};
-use wharf_archive::tar::{Entry, Kind, TarReader, Time};
+use wharf_archive::tar::{Entry, Kind, TarReader};
 
 use super::{Content, Files, Node, follow, split};
 
@@ -251,20 +251,7 @@ fn detect(input: &mut impl io::BufRead) -> io::Result<Compression> {
 }
 
 fn plain_entry(path: Vec<u8>, kind: Kind, mode: u32) -> Entry {
-    Entry {
-        path,
-        link: Vec::new(),
-        kind,
-        mode,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        mtime: Time::default(),
-        atime: None,
-        device: (0, 0),
-        xattrs: Vec::new(),
-        sparse: None,
-    }
+    Entry::new(path, kind, mode)
 }
 
 fn add_missing_directories(entries: &mut BTreeMap<Vec<u8>, Indexed>) {

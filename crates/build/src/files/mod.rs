@@ -146,21 +146,12 @@ impl io::Read for ContentReader {
 /// A regular file of root's that an archive would describe so.
 pub(crate) fn file_entry(path: &[u8], mode: u32, size: u64, modified: i64) -> Entry {
     Entry {
-        path: path.to_vec(),
-        link: Vec::new(),
-        kind: Kind::File,
-        mode,
-        uid: 0,
-        gid: 0,
         size,
         mtime: Time {
             seconds: modified,
             nanos: 0,
         },
-        atime: None,
-        device: (0, 0),
-        xattrs: Vec::new(),
-        sparse: None,
+        ..Entry::new(path.to_vec(), Kind::File, mode)
     }
 }
 

@@ -295,18 +295,8 @@ impl Walk {
 /// A regular file of root's.
 fn plain(path: &[u8], size: u64) -> Entry {
     Entry {
-        path: path.to_vec(),
-        link: Vec::new(),
-        kind: Kind::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
         size,
-        mtime: Time::default(),
-        atime: None,
-        device: (0, 0),
-        xattrs: Vec::new(),
-        sparse: None,
+        ..Entry::new(path.to_vec(), Kind::File, 0o644)
     }
 }
 
