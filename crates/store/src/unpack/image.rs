@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use super::{OPAQUE_XATTR, Place, UnpackError, Unpacked, failed, node, split_path, step_of};
+use super::{OPAQUE_XATTR, Place, UnpackError, Unpacked, failed, hard_link_target, node, step_of};
 use crate::erofs::{self, Attributes, FileKind, FileSpace, ImageBuilder, TreeEntry};
 use crate::recipe::RecipeWriter;
 use wharf_archive::tar::{Entry, Kind, TarReader, invalid_header};
@@ -174,15 +174,7 @@ impl Place for ImagePlacer {
         name: &[u8],
         _recipe: &mut RecipeWriter,
     ) -> Result<(), UnpackError> {
-        let Some((target_parents, target)) = split_path(&entry.link) else {
-            let (path, link) = (
-                String::from_utf8_lossy(&entry.path),
-                String::from_utf8_lossy(&entry.link),
-            );
-            return Err(UnpackError::Refused(format!(
-                "invalid hardlink {path:?} -> {link:?}"
-            )));
-        };
+        let (target_parents, target) = hard_link_target(entry)?;
         let failed = |errno: Errno| failed("link", &entry.path)(errno.into());
         let (from, found) = self.image.find(&target_parents, target).map_err(failed)?;
         let dir = self.parent(parents, &entry.path)?;

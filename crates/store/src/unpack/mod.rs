@@ -231,6 +231,17 @@ fn split_path(path: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     Some((parts.join(&b'/'), name))
 }
 
+/// Where a hard link points to, as [`split_path`] gives it; the root cannot be linked.
+fn hard_link_target(entry: &Entry) -> Result<(Vec<u8>, &[u8]), UnpackError> {
+    split_path(&entry.link).ok_or_else(|| {
+        let (path, link) = (
+            String::from_utf8_lossy(&entry.path),
+            String::from_utf8_lossy(&entry.link),
+        );
+        UnpackError::Refused(format!("invalid hardlink {path:?} -> {link:?}"))
+    })
+}
+
 fn failed(step: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> UnpackError {
     let path = path.to_vec();
     move |source| UnpackError::Entry { step, path, source }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::node;
 use super::root::{Dir, Root};
-use super::{OPAQUE_XATTR, Place, UnpackError, Unpacked, failed, split_path, step_of};
+use super::{OPAQUE_XATTR, Place, UnpackError, Unpacked, failed, hard_link_target, step_of};
 use crate::recipe::RecipeWriter;
 use wharf_archive::tar::{Entry, Kind, TarReader};
 
@@ -163,15 +163,7 @@ impl Place for Placer {
         name: &[u8],
         recipe: &mut RecipeWriter,
     ) -> Result<(), UnpackError> {
-        let Some((target_parents, target)) = split_path(&entry.link) else {
-            let (path, link) = (
-                String::from_utf8_lossy(&entry.path),
-                String::from_utf8_lossy(&entry.link),
-            );
-            return Err(UnpackError::Refused(format!(
-                "invalid hardlink {path:?} -> {link:?}"
-            )));
-        };
+        let (target_parents, target) = hard_link_target(entry)?;
         let from = self
             .root
             .find(&target_parents)
