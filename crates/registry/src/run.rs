@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use wharf_tls::{Certificates, TlsError};
 
 use crate::auth::{Auth, AuthError};
 use crate::collect::{self, scrub};
@@ -14,7 +15,7 @@ use crate::content::{Content, Settings};
 use crate::events::Events;
 use crate::http::limit::Limits;
 use crate::http::serve::{Face, Places, serve};
-use crate::http::tls::{Tls, TlsError};
+use crate::http::tls;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::source::Source;
@@ -96,7 +97,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     helpers: Vec<tokio::task::AbortHandle>,
-    tls: Option<Tls>,
+    tls: Option<Certificates>,
     _lock: Option<std::fs::File>,
 }
 
@@ -129,7 +130,7 @@ pub async fn start_on(
     let content = Content::new(storage, Settings::of(&config));
     let metrics = Arc::new(Metrics::new());
     let client = Client::new().map_err(RunError::Other)?;
-    let tls = Tls::open(&config.tls)?;
+    let tls = tls::open(&config.tls)?;
     let server = Arc::new(Server {
         auth: Auth::open(&config, content.storage()).await?,
         limits: Limits::new(config.limits.clone()),
@@ -166,7 +167,7 @@ pub async fn start_on(
             stopped.clone(),
         )));
     }
-    let helpers = start_helpers(&server, tls.as_ref())?;
+    let helpers = start_helpers(&server)?;
     Ok(Running {
         addresses,
         server,
@@ -193,15 +194,9 @@ async fn listen(address: &str) -> Result<TcpListener, RunError> {
 }
 
 /// Everything that goes on beside requests.
-fn start_helpers(
-    server: &Arc<Server>,
-    tls: Option<&Tls>,
-) -> Result<Vec<tokio::task::AbortHandle>, RunError> {
+fn start_helpers(server: &Arc<Server>) -> Result<Vec<tokio::task::AbortHandle>, RunError> {
     let config = &server.config;
     let mut helpers = Vec::new();
-    if let Some(tls) = tls {
-        helpers.push(tokio::spawn(tls.clone().watch()).abort_handle());
-    }
     if server.source.is_some() {
         return Ok(helpers);
     }
@@ -272,7 +267,7 @@ impl Running {
                     tracing::info!("reading certificates and passwords again");
                     self.server.auth.reload();
                     if let Some(tls) = &self.tls {
-                        tls.reload(true);
+                        tls.renew();
                     }
                 }
             }

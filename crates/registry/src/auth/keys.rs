@@ -12,6 +12,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use x509_cert::der::asn1::UintRef;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode, Reader, SliceReader};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::AuthError;
 use super::jwt::Header;
@@ -271,27 +275,29 @@ fn certificate_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(parsed.subject_public_key_info().as_ref().to_vec())
 }
 
-/// The key in a SubjectPublicKeyInfo: `SEQUENCE { SEQUENCE { algorithm, … }, BIT STRING }`.
+/// The key in a SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7).
 fn spki(der: &[u8]) -> Option<PublicKey> {
-    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-    const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-    const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
-    let element = crate::http::tls::element;
-    let (sequence, _) = element(der)?;
-    let (algorithm, rest) = element(sequence)?;
-    let (oid, _) = element(algorithm)?;
-    // The first byte counts unused bits, which keys do not have.
-    let bits = element(rest)?.0.get(1..)?;
-    match oid {
+    const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+    const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+    const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+    let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
+    let bits = info.subject_public_key.as_bytes()?;
+    match info.algorithm.oid {
         EC => Some(PublicKey::Ec(bits.to_vec())),
         ED25519 => Some(PublicKey::Ed(bits.to_vec())),
-        RSA => {
-            let (numbers, _) = element(bits)?;
-            let (n, rest) = element(numbers)?;
-            let (e, _) = element(rest)?;
-            let strip = |number: &[u8]| number.iter().skip_while(|&&b| b == 0).copied().collect();
-            Some(PublicKey::Rsa(strip(n), strip(e)))
-        }
+        RSA => rsa(bits),
         _ => None,
     }
+}
+
+/// `SEQUENCE { modulus INTEGER, publicExponent INTEGER }` (RFC 8017, appendix A.1.1).
+fn rsa(der: &[u8]) -> Option<PublicKey> {
+    let mut reader = SliceReader::new(der).ok()?;
+    let numbers = reader.sequence(|numbers| {
+        let modulus = UintRef::decode(numbers)?.as_bytes().to_vec();
+        let exponent = UintRef::decode(numbers)?.as_bytes().to_vec();
+        Ok((modulus, exponent))
+    });
+    let (modulus, exponent) = numbers.ok()?;
+    Some(PublicKey::Rsa(modulus, exponent))
 }

@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
+use wharf_tls::Certificates;
 
 use super::conn::{Conn, SendQueue};
-use super::tls::{self, Tls};
 use crate::config::HttpConfig;
 use crate::server::Server;
 
@@ -113,7 +113,7 @@ impl Drop for Place {
 /// Serves one listener until `stop` turns true, then lets its requests finish for a while.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<Tls>,
+    tls: Option<Certificates>,
     face: Face,
     server: Arc<Server>,
     places: Arc<Places>,
@@ -178,7 +178,7 @@ async fn accept(
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
-    tls: Option<Tls>,
+    tls: Option<Certificates>,
     face: Face,
     server: Arc<Server>,
     mut stop: watch::Receiver<bool>,
@@ -193,7 +193,7 @@ async fn connection(
     };
     let (conn, h2) = match tls {
         None => {
-            let queue = SendQueue::default();
+            let queue = SendQueue::to(&stream);
             peer.queue = Some(queue.clone());
             (Conn::plain(stream, queue, patience), false)
         }
@@ -205,7 +205,7 @@ async fn connection(
                     let h2 = session.alpn_protocol() == Some(b"h2");
                     let shown = session.peer_certificates().and_then(|chain| chain.first());
                     peer.certificate = shown
-                        .and_then(|certificate| tls::common_name(certificate))
+                        .and_then(|certificate| wharf_tls::common_name(certificate))
                         .map(Arc::from);
                     (Conn::tls(stream, patience), h2)
                 }

@@ -89,6 +89,12 @@ impl Authorizer {
         self.plugins.is_empty() && self.policy.is_none()
     }
 
+    /// Whether the groups of local clients matter.
+    #[must_use]
+    pub fn asks_groups(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// Judges a request for `path` (without version). What is read of its body is put back.
     pub async fn judge(
         self: Arc<Self>,
@@ -101,6 +107,15 @@ impl Authorizer {
             return Ok(None);
         }
         if let Some(policy) = &self.policy {
+            // Rules may name groups, and those of this client were not asked for.
+            if peer
+                .process
+                .as_ref()
+                .is_some_and(|process| process.gids.is_none())
+            {
+                let reason = "the connection is older than the authorization policy; connect again";
+                return Err(ApiError::new(Kind::Forbidden, reason));
+            }
             let seen = match policy::looks_inside(&parts.method, path) {
                 true => body.peek(MAX_JUDGED).await.map_err(broken)?,
                 false => None,

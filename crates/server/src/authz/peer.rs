@@ -2,14 +2,9 @@
 
 use rustls::pki_types::CertificateDer;
 use wharf_sys::fdpass::peer_groups;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
-use x509_cert::der::oid::ObjectIdentifier;
+use wharf_tls::common_name;
 
 use crate::http::conn::Conn;
-
-/// `id-at-commonName` (RFC 5280, appendix A.1).
-const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Who sends the requests of one connection. Read once, when it is accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,24 +22,24 @@ pub struct Peer {
 pub struct Process {
     /// User.
     pub uid: u32,
-    /// All its groups, the effective one among them.
-    pub gids: Vec<u32>,
+    /// All its groups, the effective one among them; `None` when nobody wanted to know.
+    pub gids: Option<Vec<u32>>,
 }
 
 impl Peer {
-    /// Who is at the other end.
+    /// Who is at the other end; `groups`: with all groups of a process.
     #[must_use]
-    pub fn of(conn: &Conn) -> Peer {
+    pub fn of(conn: &Conn, groups: bool) -> Peer {
         match conn {
             Conn::Unix(stream) => Peer {
-                process: stream.peer_cred().ok().map(|cred| {
-                    // Linux before 4.13 does not tell the other groups.
-                    let mut gids = peer_groups(stream).unwrap_or_default();
-                    gids.push(cred.gid());
-                    Process {
-                        uid: cred.uid(),
-                        gids,
-                    }
+                process: stream.peer_cred().ok().map(|cred| Process {
+                    uid: cred.uid(),
+                    gids: groups.then(|| {
+                        // Linux before 4.13 does not tell the other groups.
+                        let mut gids = peer_groups(stream).unwrap_or_default();
+                        gids.push(cred.gid());
+                        gids
+                    }),
                 }),
                 ..Peer::default()
             },
@@ -71,15 +66,4 @@ impl Peer {
             (None, None) => "a client without certificate".into(),
         }
     }
-}
-
-/// Whatever string type it has: all that certificates use for names today hold UTF-8 or ASCII.
-fn common_name(der: &[u8]) -> Option<String> {
-    let certificate = Certificate::from_der(der).ok()?;
-    let subject = certificate.tbs_certificate.subject;
-    let mut attributes = subject.0.iter().flat_map(|part| part.0.iter());
-    let name = attributes.find(|attribute| attribute.oid == COMMON_NAME)?;
-    std::str::from_utf8(name.value.value())
-        .ok()
-        .map(str::to_owned)
 }

@@ -183,7 +183,7 @@ impl Rule {
         let uid = |name: &String| group::uid_of(name).ok().flatten() == Some(process.uid);
         let gid = |name: &String| {
             let gid = group::gid_of(name).ok().flatten();
-            gid.is_some_and(|gid| process.gids.contains(&gid))
+            gid.is_some_and(|gid| process.gids.iter().flatten().any(|g| *g == gid))
         };
         self.users.iter().any(uid) || self.groups.iter().any(gid)
     }
@@ -336,7 +336,7 @@ mod tests {
         Peer {
             process: Some(Process {
                 uid,
-                gids: gids.to_vec(),
+                gids: Some(gids.to_vec()),
             }),
             ..Peer::default()
         }

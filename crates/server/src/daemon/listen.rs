@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tracing::warn;
+use wharf_tls::Certificates;
 
 use super::group::gid_of;
 use super::tls;
 use crate::config::Settings;
-use crate::http::serve::{Listener, Tls};
+use crate::http::serve::Listener;
 
 /// The group that sockets belong to without a word about it; it may be missing.
 const DEFAULT_GROUP: &str = "docker";
@@ -44,7 +45,7 @@ pub enum ListenError {
     NoActivation,
     /// TLS.
     #[error("{0}")]
-    Tls(#[from] tls::TlsError),
+    Tls(#[from] wharf_tls::TlsError),
 }
 
 /// A bound address. Its socket file, if it has one, goes with it.
@@ -112,7 +113,11 @@ fn bind_unix_host(path: PathBuf, group: Option<u32>) -> Result<Bound, ListenErro
 }
 
 /// One socket per address that the name has.
-fn bind_tcp_host(host: &str, port: u16, tls: Option<&Tls>) -> Result<Vec<Bound>, ListenError> {
+fn bind_tcp_host(
+    host: &str,
+    port: u16,
+    tls: Option<&Certificates>,
+) -> Result<Vec<Bound>, ListenError> {
     let failed = |source| ListenError::Bind {
         what: "tcp",
         address: format!("{host}:{port}"),
@@ -234,7 +239,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-fn bind_tcp(address: SocketAddr, tls: Option<Tls>) -> io::Result<Listener> {
+fn bind_tcp(address: SocketAddr, tls: Option<Certificates>) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -249,7 +254,7 @@ fn unix_listener(socket: Socket) -> io::Result<Listener> {
     )?))
 }
 
-fn tcp_listener(socket: Socket, tls: Option<Tls>) -> io::Result<Listener> {
+fn tcp_listener(socket: Socket, tls: Option<Certificates>) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     Ok(Listener::Tcp(
         tokio::net::TcpListener::from_std(socket.into())?,
@@ -257,7 +262,7 @@ fn tcp_listener(socket: Socket, tls: Option<Tls>) -> io::Result<Listener> {
     ))
 }
 
-fn activated(tls: Option<&Tls>) -> Result<Vec<Bound>, ListenError> {
+fn activated(tls: Option<&Certificates>) -> Result<Vec<Bound>, ListenError> {
     let failed = |source| ListenError::Bind {
         what: "inherited",
         address: "fd://".into(),

@@ -10,8 +10,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+use wharf_tls::Certificates;
 
 use super::conn::Conn;
 use crate::authz::peer::Peer;
@@ -32,18 +32,7 @@ pub enum Listener {
     /// `unix://` and `fd://`.
     Unix(UnixListener),
     /// `tcp://`, with TLS or without.
-    Tcp(TcpListener, Option<Tls>),
-}
-
-/// TLS on a listener: gives what the next handshake is to use, so that certificates can be renewed while it listens.
-#[derive(Clone)]
-pub struct Tls(pub Arc<dyn Fn() -> TlsAcceptor + Send + Sync>);
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Knows the private key.
-        f.write_str("Tls")
-    }
+    Tcp(TcpListener, Option<Certificates>),
 }
 
 /// Serves one listener until `stop` turns true, then lets its connections finish.
@@ -91,7 +80,7 @@ async fn accept(listener: &Listener) -> io::Result<Accepted> {
             stream.set_nodelay(true)?;
             match tls {
                 None => Accepted::Ready(Conn::Tcp(stream)),
-                Some(Tls(acceptor)) => Accepted::Tls(Box::new(acceptor().accept(stream))),
+                Some(tls) => Accepted::Tls(Box::new(tls.acceptor().accept(stream))),
             }
         }
     })
@@ -107,7 +96,7 @@ async fn connection(accepted: Accepted, server: Arc<Server>, mut stop: watch::Re
             Err(_) => return debug!("TLS handshake took too long"),
         },
     };
-    let peer = Arc::new(Peer::of(&conn));
+    let peer = Arc::new(Peer::of(&conn, server.authorizer().asks_groups()));
     let service = service_fn(move |request| {
         let (server, peer) = (server.clone(), peer.clone());
         async move { Ok::<_, Infallible>(routes::dispatch(server, &peer, request).await) }
