@@ -13,25 +13,36 @@ pub enum Wanted {
     Nothing,
 }
 
-/// Understands `bytes=first-last`, `bytes=first-`, `bytes=-length`. Several ranges at once are answered with everything, which RFC 9110 allows.
+/// Understands `bytes=first-last`, `bytes=first-`, `bytes=-length`. Several ranges at once are answered with everything, which RFC 9110
+/// allows, unless none of them is there. What is no range at all is refused like one that is not there, as `docker-registry` does it
+/// (Go's `http.ServeContent`); other units than bytes are ignored.
 pub fn wanted(header: Option<&str>, size: u64) -> Wanted {
-    let Some(spec) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
+    let Some(set) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
         return Wanted::All;
     };
-    let Some((first, last)) = spec.split_once('-') else {
-        return Wanted::All;
+    let Some(ranges) = set
+        .split(',')
+        .map(|spec| one(spec, size))
+        .collect::<Option<Vec<_>>>()
+    else {
+        return Wanted::Nothing;
     };
+    match ranges.as_slice() {
+        [range] if !range.is_empty() => Wanted::Part(range.clone()),
+        several if several.iter().any(|range| !range.is_empty()) => Wanted::All,
+        _ => Wanted::Nothing,
+    }
+}
+
+/// What is there of one range; `None` when the text is none.
+fn one(spec: &str, size: u64) -> Option<Range<u64>> {
+    let (first, last) = spec.split_once('-')?;
     let (first, last) = (first.trim(), last.trim());
-    let range = match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(size),
-        (Ok(first), Err(_)) if last.is_empty() => first..size,
-        (Err(_), Ok(length)) if first.is_empty() => size.saturating_sub(length)..size,
-        _ => return Wanted::All,
-    };
-    if range.is_empty() {
-        Wanted::Nothing
-    } else {
-        Wanted::Part(range)
+    match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) if first <= last => Some(first..last.saturating_add(1).min(size)),
+        (Ok(first), Err(_)) if last.is_empty() => Some(first..size),
+        (Err(_), Ok(length)) if first.is_empty() => Some(size.saturating_sub(length)..size),
+        _ => None,
     }
 }
 
@@ -63,8 +74,13 @@ mod tests {
             (Some("bytes=5-100"), Wanted::Part(5..10)),
             (Some("bytes=10-"), Wanted::Nothing),
             (Some("bytes=-0"), Wanted::Nothing),
-            (Some("bytes=5-2"), Wanted::All),
+            (Some("bytes=5-2"), Wanted::Nothing),
+            (Some("bytes=abc"), Wanted::Nothing),
+            (Some("bytes="), Wanted::Nothing),
             (Some("bytes=0-1,3-4"), Wanted::All),
+            (Some("bytes=0-1,30-40"), Wanted::All),
+            (Some("bytes=20-21,30-40"), Wanted::Nothing),
+            (Some("bytes=0-1,x"), Wanted::Nothing),
             (Some("lines=0-1"), Wanted::All),
             (Some("bytes=18446744073709551615-"), Wanted::Nothing),
             (Some("bytes=0-18446744073709551615"), Wanted::Part(0..10)),
