@@ -8,6 +8,7 @@ mod cases;
 mod goals;
 mod image;
 mod measure;
+mod registry;
 mod report;
 mod side;
 mod table;

@@ -10,6 +10,8 @@ use wharf_e2e::http::{Client, Connection};
 use wharf_e2e::images::BUSYBOX;
 use wharf_e2e::{Engine, cli};
 
+use crate::registry::Registry;
+
 /// A daemon, ours to start and stop or somebody else's.
 #[derive(Debug)]
 pub(crate) struct Side {
@@ -25,6 +27,8 @@ pub(crate) struct Side {
     pub(crate) crowd: Vec<String>,
     /// A container that a case keeps between its runs.
     pub(crate) kept: Option<String>,
+    /// A registry that a case keeps between its runs, and the digest of its layer.
+    pub(crate) registry: Option<(Registry, String)>,
 }
 
 impl Side {
@@ -49,6 +53,7 @@ impl Side {
             crowded: None,
             crowd: Vec::new(),
             kept: None,
+            registry: None,
         };
         let answer = side.client().post_bytes(
             "/images/load?quiet=1",
@@ -74,6 +79,7 @@ impl Side {
             crowded: None,
             crowd: Vec::new(),
             kept: None,
+            registry: None,
         }
     }
 
@@ -139,6 +145,7 @@ impl Side {
     /// After a case: what it kept goes.
     pub(crate) fn tidy(&mut self) {
         self.crowded = None;
+        self.registry = None;
         for id in std::mem::take(&mut self.crowd) {
             let _ = self.client().delete(&format!("/containers/{id}?force=1"));
         }

@@ -52,6 +52,15 @@ pub(crate) const TESTS: &[Need] = &[
     ),
 ];
 
+/// What the benchmarks take besides.
+pub(crate) const BENCH: &[Need] = &[
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("curl", "curl"),
+    ("wrk", "wrk"),
+    ("docker-registry", "docker-registry"),
+];
+
 /// What a virtual machine takes.
 pub(crate) const GUEST: &[Need] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),

@@ -72,6 +72,7 @@ fn with_iptables(program: &Path, docker: &Path, behind: &[&str]) -> Command {
 /// Times the release build. `extra` goes to the benchmark program.
 pub(crate) fn bench(extra: &[String]) -> Result<()> {
     packages::ensure(packages::IMAGES)?;
+    packages::ensure(packages::BENCH)?;
     images::ensure(&images_dir())?;
     let program = build("release")?;
     let mut bench = cargo();

@@ -10,6 +10,7 @@ mod many;
 mod names;
 mod network;
 mod oci;
+mod registry;
 mod start;
 mod stream;
 
@@ -182,6 +183,30 @@ pub(crate) fn all() -> &'static [Case] {
             5,
             images::commit,
             "docker commit of a container that has written 100 MB",
+        ),
+        case(
+            "registry-manifest",
+            3,
+            registry::manifest,
+            "our registry server and Debian's docker-registry: GET of a manifest by tag, wrk -t1 -c16",
+        ),
+        case(
+            "registry-blob",
+            3,
+            registry::blob,
+            "GET of a blob of 32 MB, wrk -t1 -c4",
+        ),
+        case(
+            "registry-500",
+            1,
+            registry::crowd,
+            "500 pulls of a blob of 32 MB at once",
+        ),
+        case(
+            "registry-push",
+            3,
+            registry::push,
+            "PUT of a blob of 500 MB in one request into an empty registry",
         ),
         case(
             "net-run-port",
