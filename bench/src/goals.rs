@@ -28,7 +28,7 @@ impl Goal {
     pub(crate) fn ratio(&self) -> Option<f64> {
         match self.better {
             Better::Less => self.peer.map(|peer| self.must / peer),
-            Better::More => Some(1.0),
+            Better::More => Some(self.peer.map_or(1.0, |peer| self.must / peer)),
         }
     }
 
@@ -62,6 +62,16 @@ const fn at_most(label: &'static str, must: f64) -> Goal {
         must,
         peer: None,
         better: Better::Less,
+    }
+}
+
+/// So many, or as many times what the peer manages.
+const fn at_least(label: &'static str, must: f64, peer: f64) -> Goal {
+    Goal {
+        label,
+        must,
+        peer: Some(peer),
+        better: Better::More,
     }
 }
 
@@ -122,6 +132,14 @@ static GOALS: &[Goal] = &[
     less("build.cached", 60.0, 90.0),
     less("build-cached", 60.0, 90.0),
     less("build-10000", 1_200.0, 6_200.0),
+    // The peer of the registry server is Debian's docker-registry 2.8.
+    at_least("registry-manifest.requests/s", 20_000.0, 1_970.0),
+    less("registry-manifest.peak memory (MiB)", 40.0, 73.0),
+    at_least("registry-blob.GB/s", 4.0, 2.0),
+    less("registry-blob.peak memory (MiB)", 40.0, 73.0),
+    less("registry-push", 800.0, 3_600.0),
+    less("registry-push.peak memory (MiB)", 40.0, 73.0),
+    at_most("registry-500.peak memory (MiB)", 100.0),
 ];
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod compose;
 mod contract;
 mod dockerode;
+mod object_store;
 mod python;
 mod shop;
 mod testcontainers;

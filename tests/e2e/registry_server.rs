@@ -1,30 +1,31 @@
 //! The registry server with real clients: `docker` through our engine, skopeo, podman, a browser; the commands of its documentation; SIGKILL.
 
-use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use wharf_e2e::archive::sha256;
 use wharf_e2e::deadline::{LONG, wait_for, wait_until};
 use wharf_e2e::engine::{kill, wharf_program};
+use wharf_e2e::registry_client::{Books, ask, free_port, push};
 use wharf_e2e::{Engine, images};
 
 /// `wharf registry serve`, killed on drop.
-struct Server {
+pub struct Server {
     process: Child,
     /// `127.0.0.1:<port>`
-    address: String,
+    pub address: String,
 }
 
 impl Server {
     /// In the engine's network namespace.
     fn start(engine: &Engine, port: u16, flags: &[&str]) -> Server {
-        let address = format!("127.0.0.1:{port}");
+        Server::start_at(engine, format!("127.0.0.1:{port}"), flags)
+    }
+
+    /// The same at any address of it.
+    pub fn start_at(engine: &Engine, address: String, flags: &[&str]) -> Server {
         let process = engine
             .netns()
             .command(&wharf_program())
@@ -53,7 +54,8 @@ impl Server {
         Server { process, address }
     }
 
-    fn name(&self, rest: &str) -> String {
+    /// `127.0.0.1:<port>/<rest>`
+    pub fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.address)
     }
 }
@@ -65,7 +67,8 @@ impl Drop for Server {
     }
 }
 
-fn ran(command: &mut Command) -> String {
+/// What it printed; it must succeed.
+pub fn ran(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -79,7 +82,7 @@ fn ran(command: &mut Command) -> String {
 }
 
 /// A file of passwords with one user, `alice`, whose password is `pw`.
-fn passwords(dir: &Path) -> String {
+pub fn passwords(dir: &Path) -> String {
     let file = dir.join("htpasswd").display().to_string();
     let mut add = Command::new(wharf_program());
     add.args([
@@ -127,7 +130,8 @@ fn certificate(dir: &Path) -> (String, String) {
     (cert.display().to_string(), key.display().to_string())
 }
 
-fn store(engine: &Engine, name: &str) -> String {
+/// A directory of the engine's.
+pub fn store(engine: &Engine, name: &str) -> String {
     engine.dir().join(name).display().to_string()
 }
 
@@ -447,82 +451,6 @@ fn which(program: &Path) -> PathBuf {
         .expect("docker is in the path")
 }
 
-/// One answer: status, Location, body.
-struct Answer {
-    status: u16,
-    location: String,
-    body: Vec<u8>,
-}
-
-fn ask(port: u16, method: &str, path: &str, kind: &str, body: &[u8]) -> Option<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .ok()?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(body).ok()?;
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).ok()?;
-    let end = all.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&all[..end]).into_owned();
-    let header = |name: &str| {
-        head.lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    let length: usize = header("Content-Length:").parse().unwrap_or(0);
-    let answer = Answer {
-        status: head.split(' ').nth(1)?.parse().ok()?,
-        location: header("Location:"),
-        body: all[end + 4..].to_vec(),
-    };
-    (answer.body.len() == length).then_some(answer)
-}
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// Pushes one image with two blobs; what was acknowledged goes into the books, whether or not the push ends.
-fn push(port: u16, seed: &str, books: &Mutex<HashMap<String, Vec<u8>>>) -> Option<()> {
-    let repo = format!("r{}", seed.len() % 3);
-    let mut parts = Vec::new();
-    for n in 0..2 {
-        let bytes: Vec<u8> = format!("{seed}-{n}-").into_bytes().repeat(1 + n * 9000);
-        let digest = format!("sha256:{}", sha256(&bytes));
-        let begun = ask(port, "POST", &format!("/v2/{repo}/blobs/uploads/"), "", b"")?;
-        let half = bytes.len() / 2;
-        let first = ask(port, "PATCH", &begun.location, "", &bytes[..half])?;
-        let done = ask(
-            port,
-            "PUT",
-            &format!("{}?digest={digest}", first.location),
-            "",
-            &bytes[half..],
-        )?;
-        if done.status != 201 {
-            return None;
-        }
-        parts.push(serde_json::json!({"mediaType": "x", "digest": digest, "size": bytes.len()}));
-        books
-            .lock()
-            .expect("no panic")
-            .insert(format!("/v2/{repo}/blobs/{digest}"), bytes);
-    }
-    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": parts[0], "layers": [parts[1]]});
-    let bytes = manifest.to_string().into_bytes();
-    let path = format!("/v2/{repo}/manifests/{seed}");
-    let put = ask(port, "PUT", &path, MANIFEST, &bytes)?;
-    if put.status == 201 {
-        books.lock().expect("no panic").insert(path, bytes);
-    }
-    Some(())
-}
-
 #[test]
 fn a_registry_that_is_killed_loses_nothing_acknowledged() {
     // `WHARF_E2E_KILLS=100` for the long version.
@@ -548,7 +476,7 @@ fn a_registry_that_is_killed_loses_nothing_acknowledged() {
             .spawn()
             .expect("the registry starts")
     };
-    let books = Mutex::new(HashMap::new());
+    let books = Books::default();
     let stop = AtomicBool::new(false);
     let mut process = start();
     std::thread::scope(|scope| {
@@ -567,11 +495,7 @@ fn a_registry_that_is_killed_loses_nothing_acknowledged() {
         }
         for n in 0..kills {
             // A different moment each time, and always after something new was acknowledged.
-            let before = books.lock().expect("no panic").len();
-            wait_until("something to be acknowledged", LONG, || {
-                books.lock().expect("no panic").len()
-                    > before + usize::try_from(n % 7).expect("small")
-            });
+            books.wait_for_more(usize::try_from(n % 7).expect("small"));
             kill(process.id());
             process.wait().expect("it ends");
             process = start();
@@ -580,11 +504,7 @@ fn a_registry_that_is_killed_loses_nothing_acknowledged() {
     wait_for("the registry to answer", LONG, || {
         ask(port, "GET", "/healthz", "", b"")
     });
-    let books = books.into_inner().expect("no panic");
-    for (path, bytes) in &books {
-        let got = ask(port, "GET", path, "", b"").unwrap_or_else(|| panic!("{path}"));
-        assert_eq!((got.status, &got.body), (200, bytes), "{path}");
-    }
+    books.check(port);
     kill(process.id());
     process.wait().expect("it ends");
     let registry = |args: &[&str]| {
@@ -608,9 +528,4 @@ impl Drop for Stopping<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
 }

@@ -20,6 +20,7 @@ pub mod leftovers;
 pub mod netns;
 pub mod plugin;
 pub mod registry;
+pub mod registry_client;
 pub mod terminal;
 pub mod web;
 
