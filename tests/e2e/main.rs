@@ -44,6 +44,7 @@ mod ports;
 mod ps;
 mod registry;
 mod registry_server;
+mod registry_trust;
 mod reload;
 mod restart;
 mod run;

@@ -373,10 +373,10 @@ fn searches_are_shown_in_columns() {
 }
 
 /// Certificates in `/etc/docker/certs.d`, taken away at the end.
-struct Certificates(PathBuf);
+pub struct Certificates(PathBuf);
 
 impl Certificates {
-    fn install(address: &str, from: &Path) -> Certificates {
+    pub fn install(address: &str, from: &Path) -> Certificates {
         let dir = Path::new("/etc/docker/certs.d").join(address);
         fs::create_dir_all(&dir).expect("a directory");
         for (file, name) in [
@@ -397,7 +397,7 @@ impl Drop for Certificates {
 }
 
 /// An authority with a certificate for an address and one for a client.
-fn make_certificates(dir: &Path, address: &str) {
+pub fn make_certificates(dir: &Path, address: &str) {
     let script = format!(
         "set -e
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority

@@ -1,6 +1,6 @@
 //! Images from and to registries: Debian's `docker-registry`, and one that misbehaves.
 
-mod access;
+pub mod access;
 mod collect;
 mod damage;
 mod faults;
