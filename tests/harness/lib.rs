@@ -9,6 +9,7 @@
 pub mod archive;
 pub mod bundle;
 pub mod cli;
+pub mod connect_proxy;
 pub mod deadline;
 pub mod engine;
 pub mod file_server;

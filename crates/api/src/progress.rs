@@ -122,6 +122,15 @@ impl Progress {
             ..Progress::default()
         }
     }
+
+    /// The line as Docker writes it, which ends in CR LF (moby `streamformatter`).
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        let mut line = crate::gojson::to_line(self);
+        line.truncate(line.len() - 1);
+        line.extend(b"\r\n");
+        line
+    }
 }
 
 /// The bar dockerd puts in `progress`: 50 columns and the counts, as if the terminal had 200 columns.

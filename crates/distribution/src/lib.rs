@@ -19,6 +19,7 @@ mod endpoint;
 pub mod error;
 pub mod login;
 pub mod manifest;
+mod proxy;
 mod ranges;
 mod registry;
 mod repository;

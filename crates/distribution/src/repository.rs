@@ -225,7 +225,7 @@ impl Repository {
         checked(send(&client, ask, &url, again.as_deref()).await?).await
     }
 
-    /// The value of `Authorization`.
+    /// The value of `Authorization`; none for another server that the registry sends us to.
     async fn authorization(
         &self,
         client: &reqwest::Client,
@@ -234,6 +234,9 @@ impl Repository {
         ask: &Ask,
         url: &str,
     ) -> Result<Option<String>, RegistryError> {
+        if matches!(ask.target, Target::Url(_)) && !same_host(url, endpoint) {
+            return Ok(None);
+        }
         let credentials = self.credentials(endpoint);
         if !credentials.registry_token.is_empty() {
             return Ok(Some(format!("Bearer {}", credentials.registry_token)));
@@ -304,11 +307,18 @@ impl Repository {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        if let Some(value) = authorization.filter(|_| same_host(url, endpoint)) {
+        if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
         let response = request.send().await;
-        checked(response.map_err(|error| transport_error(method.as_str(), url, &error))?).await
+        let response = response.map_err(|error| transport_error(method.as_str(), url, &error))?;
+        if response.status() == http::StatusCode::UNAUTHORIZED
+            && let Some(key) = self.token_key(endpoint, &challenge, &ask)
+        {
+            // It ended earlier than it said; whoever tries again gets another one.
+            state.tokens.forget(&key);
+        }
+        checked(response).await
     }
 
     /// Makes an address the registry gave absolute.

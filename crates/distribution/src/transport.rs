@@ -4,19 +4,18 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::{Client, NoProxy, Proxy, Response};
+use reqwest::{Client, Proxy, Response};
 
 use crate::config::{Config, host_of};
 use crate::dns::Dns;
 use crate::error::RegistryError;
+use crate::proxy::Proxies;
 use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that sends nothing for so long is as good as gone.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Never proxied, as with Go.
-const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 /// No text of a registry that we show is longer.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
@@ -63,20 +62,9 @@ impl Clients {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http1_only()
             .no_proxy();
-        let exempt = || NoProxy::from_string(&format!("{LOOPBACK},{}", config.no_proxy));
-        if !config.http_proxy.is_empty() {
-            builder = builder.proxy(
-                Proxy::http(&config.http_proxy)
-                    .map_err(failed)?
-                    .no_proxy(exempt()),
-            );
-        }
-        if !config.https_proxy.is_empty() {
-            builder = builder.proxy(
-                Proxy::https(&config.https_proxy)
-                    .map_err(failed)?
-                    .no_proxy(exempt()),
-            );
+        let proxies = Proxies::new(config)?;
+        if !proxies.is_empty() {
+            builder = builder.proxy(Proxy::custom(move |url| proxies.of(url).cloned()));
         }
         builder.build().map_err(failed)
     }

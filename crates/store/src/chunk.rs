@@ -3,7 +3,8 @@
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+pub(crate) use crate::queue::Gone;
+use crate::queue::{Receiver, Sender, bounded};
 
 use wharf_archive::tar::unexpected_eof;
 
@@ -21,10 +22,6 @@ enum Item {
 pub(crate) struct ChunkSender {
     outputs: [Sender<Item>; 2],
 }
-
-/// A consumer is gone; why is known by whoever joins it.
-#[derive(Debug)]
-pub(crate) struct Gone;
 
 impl ChunkSender {
     /// A sender with two readers.
@@ -49,7 +46,7 @@ impl ChunkSender {
         let bytes = Arc::new(bytes);
         self.outputs
             .iter()
-            .try_for_each(|out| out.send(Item::Data(bytes.clone())).map_err(|_| Gone))
+            .try_for_each(|out| out.send(Item::Data(bytes.clone())))
     }
 
     /// Tells the readers that the stream is complete; without it they report an unexpected end.
@@ -79,12 +76,12 @@ impl BufRead for ChunkReader {
         {
             self.position = 0;
             self.current = match self.input.recv() {
-                Ok(Item::Data(chunk)) => Some(chunk),
-                Ok(Item::End) => {
+                Some(Item::Data(chunk)) => Some(chunk),
+                Some(Item::End) => {
                     self.ended = true;
                     None
                 }
-                Err(_) => return Err(unexpected_eof()),
+                None => return Err(unexpected_eof()),
             };
         }
         Ok(self

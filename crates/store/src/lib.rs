@@ -41,6 +41,7 @@ pub mod partial;
 mod pipeline;
 pub mod pull;
 pub mod push;
+mod queue;
 pub mod quota;
 mod recipe;
 mod reserve;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use wharf_e2e::connect_proxy::ConnectProxy;
 use wharf_e2e::engine::wharf_program;
 use wharf_e2e::registry::{Auth, DockerRegistry, Faults, TestRegistry, base64};
 use wharf_e2e::{Engine, cli};
@@ -421,7 +422,7 @@ pub fn make_certificates(dir: &Path, address: &str) {
 
 #[test]
 fn certificates_of_a_registry_come_from_certs_d() {
-    let engine = Engine::start();
+    let mut engine = Engine::start();
     // Not a loopback address, which need not be trusted.
     let address = "198.51.100.7";
     let added = engine
@@ -446,5 +447,34 @@ fn certificates_of_a_registry_come_from_certs_d() {
     engine.docker_ok(&["push", &name]);
     engine.docker_ok(&["rmi", &name]);
     engine.docker_ok(&["pull", &name]);
+    if !engine.is_reference() {
+        reached_through_a_proxy(&mut engine, &name, address);
+    }
     drop(certificates);
+}
+
+/// Encrypted from end to end, but for addresses that are an exception.
+fn reached_through_a_proxy(engine: &mut Engine, name: &str, address: &str) {
+    let proxy = ConnectProxy::start(engine);
+    let url = format!("http://someone:secret@{}", proxy.address);
+    engine.docker_ok(&["rmi", name]);
+    for (exceptions, used) in [("10.0.0.0/8", true), ("198.51.100.0/24", false)] {
+        engine.kill_daemon();
+        engine.set_flags(&["--https-proxy", &url, "--no-proxy", exceptions]);
+        engine.start_daemon();
+        let before = proxy.asked().len();
+        engine.docker_ok(&["pull", name]);
+        engine.docker_ok(&["rmi", name]);
+        let asked = proxy.asked().split_off(before);
+        assert_eq!(!asked.is_empty(), used, "{exceptions}: {asked:?}");
+        for head in asked {
+            assert!(
+                head.starts_with(&format!("CONNECT {address}:5443 ")),
+                "{head}"
+            );
+            let secret = base64(b"someone:secret");
+            let basic = format!("proxy-authorization: basic {}", secret.to_lowercase());
+            assert!(head.to_lowercase().contains(&basic), "{head}");
+        }
+    }
 }

@@ -9,7 +9,6 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use wharf_api::container::{HostConfig, LogConfig, Ulimit};
 use wharf_api::error::Kind;
-use wharf_api::gojson;
 use wharf_api::progress::Progress;
 use wharf_distribution::Credentials;
 use wharf_engine::build::{BuildOptions, Space, UploadKind};
@@ -51,7 +50,7 @@ pub async fn build(call: Call) -> Outcome {
                 line = told.recv() => match line {
                     Some(line) => {
                         begin(&mut first_send, Ok(()));
-                        if send.send(Ok(gojson::to_line(&line).into())).await.is_err() {
+                        if send.send(Ok(line.to_line().into())).await.is_err() {
                             return;
                         }
                     }
@@ -60,7 +59,7 @@ pub async fn build(call: Call) -> Outcome {
                 done = &mut work => {
                     while let Ok(line) = told.try_recv() {
                         begin(&mut first_send, Ok(()));
-                        if send.send(Ok(gojson::to_line(&line).into())).await.is_err() {
+                        if send.send(Ok(line.to_line().into())).await.is_err() {
                             return;
                         }
                     }
@@ -71,7 +70,7 @@ pub async fn build(call: Call) -> Outcome {
                         }
                         Err(failure) => {
                             // The client may be gone.
-                            let _ = send.send(Ok(gojson::to_line(&failure.line()).into())).await;
+                            let _ = send.send(Ok(failure.line().to_line().into())).await;
                         }
                     }
                     return;

@@ -5,7 +5,6 @@ use std::io::Write;
 use http::StatusCode;
 use tokio::sync::mpsc;
 use wharf_api::error::Kind;
-use wharf_api::gojson;
 use wharf_api::progress::Progress;
 
 use super::Outcome;
@@ -67,7 +66,7 @@ pub async fn create(call: Call) -> Outcome {
     Ok(respond::bytes(
         StatusCode::OK,
         respond::JSON,
-        gojson::to_line(&line).into(),
+        line.to_line().into(),
     ))
 }
 
@@ -111,7 +110,7 @@ async fn save(call: Call, names: Vec<String>) -> Outcome {
 fn progress_sink(send: mpsc::Sender<Chunk>) -> impl Fn(Progress) + Send + Sync + 'static {
     move |line| {
         // Nobody listens any more: the work goes on or ends by its own reading of the body.
-        let _ = send.blocking_send(Ok(gojson::to_line(&line).into()));
+        let _ = send.blocking_send(Ok(line.to_line().into()));
     }
 }
 
@@ -120,9 +119,7 @@ async fn finish(outcome: Result<(), wharf_engine::Error>, send: &mpsc::Sender<Ch
     if let Err(error) = outcome {
         // The client may be gone.
         let _ = send
-            .send(Ok(
-                gojson::to_line(&Progress::error(error.to_string())).into()
-            ))
+            .send(Ok(Progress::error(error.to_string()).to_line().into()))
             .await;
     }
 }

@@ -4,7 +4,6 @@ use std::future::Future;
 
 use http::{HeaderName, StatusCode};
 use tokio::sync::mpsc;
-use wharf_api::gojson;
 use wharf_api::progress::Progress;
 use wharf_distribution::Credentials;
 use wharf_engine::images::pull::PullRequest;
@@ -141,9 +140,9 @@ where
             (outcome, Ok(line)) => {
                 // All is said already; it only has to be passed on.
                 let rest = std::iter::from_fn(|| lines.try_recv().ok());
-                let mut text: Vec<u8> = [line].into_iter().chain(rest).flat_map(|line| gojson::to_line(&line)).collect();
+                let mut text: Vec<u8> = [line].into_iter().chain(rest).flat_map(|line| line.to_line()).collect();
                 if let Err(error) = outcome {
-                    text.extend(gojson::to_line(&Progress::error(error.to_string())));
+                    text.extend(Progress::error(error.to_string()).to_line());
                 }
                 return Ok(respond::bytes(StatusCode::OK, respond::JSON, text.into()));
             }
@@ -157,7 +156,7 @@ where
         let told = async {
             let mut next = Some(first);
             while let Some(line) = next {
-                if send.send(Ok(gojson::to_line(&line).into())).await.is_err() {
+                if send.send(Ok(line.to_line().into())).await.is_err() {
                     return;
                 }
                 next = lines.recv().await;
@@ -173,9 +172,7 @@ where
         let (outcome, ()) = tokio::join!(working, told);
         if let Some(Err(error)) = outcome {
             let _ = send
-                .send(Ok(
-                    gojson::to_line(&Progress::error(error.to_string())).into()
-                ))
+                .send(Ok(Progress::error(error.to_string()).to_line().into()))
                 .await;
         }
     });

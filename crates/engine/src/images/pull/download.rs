@@ -52,6 +52,13 @@ pub(crate) enum Stage {
     Failed(Kind, String),
 }
 
+impl Stage {
+    /// Nothing follows.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(self, Stage::Failed(..) | Stage::Done)
+    }
+}
+
 /// All layers on their way.
 #[derive(Debug)]
 pub(crate) struct Downloads {
@@ -130,9 +137,9 @@ impl Downloads {
         diff: &DiffId,
     ) -> Job {
         let mut running = self.running.lock();
-        let ended =
-            |job: &Running| matches!(&*job.stages.borrow(), Stage::Failed(..) | Stage::Done);
-        let live = running.get_mut(&layer.digest).filter(|job| !ended(job));
+        let live = running
+            .get_mut(&layer.digest)
+            .filter(|job| !job.stages.borrow().is_last());
         let (serial, stages) = match live {
             Some(job) => {
                 job.wanted += 1;

@@ -84,19 +84,25 @@ impl Lines {
     pub(super) async fn follow(&self, jobs: Vec<(String, Job)>) -> Result<()> {
         let mut followed: FuturesUnordered<_> = jobs
             .iter()
-            .map(|(id, job)| self.follow_one(id, job.watch()))
+            .enumerate()
+            .map(|(index, (id, job))| async move {
+                let outcome = self.follow_one(id, job.watch()).await;
+                outcome.map(|()| index)
+            })
             .collect();
-        while let Some(outcome) = followed.next().await {
-            outcome?;
-        }
-        for (id, _) in &jobs {
-            self.status(id, "Pull complete").await;
+        let (mut here, mut complete) = (vec![false; jobs.len()], 0);
+        while let Some(index) = followed.next().await {
+            here[index?] = true;
+            while here.get(complete) == Some(&true) {
+                self.status(&jobs[complete].0, "Pull complete").await;
+                complete += 1;
+            }
         }
         Ok(())
     }
 
     async fn follow_one(&self, id: &str, mut stages: watch::Receiver<Stage>) -> Result<()> {
-        let mut told = 0;
+        let mut told = Told::default();
         loop {
             let stage = stages.borrow_and_update().clone();
             self.stage(id, &stage, &mut told).await;
@@ -104,7 +110,10 @@ impl Lines {
                 Stage::Done => return Ok(()),
                 Stage::Failed(kind, message) => return Err(Error::new(kind, message)),
                 Stage::Downloading { .. } | Stage::Extracting { .. } => {
-                    tokio::time::sleep(STEP).await
+                    // The end is told at once.
+                    let mut end = stages.clone();
+                    let ended = end.wait_for(Stage::is_last);
+                    let _ = tokio::time::timeout(STEP, ended).await;
                 }
                 _ => {}
             }
@@ -114,33 +123,47 @@ impl Lines {
         }
     }
 
-    /// Tells a stage, and those that went by too quickly to be seen. `told` counts the stages told.
-    async fn stage(&self, id: &str, stage: &Stage, told: &mut usize) {
-        const STATES: [&str; 2] = ["Verifying Checksum", "Download complete"];
-        let passed = match stage {
-            Stage::Waiting if *told == 0 => {
-                // A job that starts at once never waits.
-                return self.status(id, "Waiting").await;
-            }
+    /// Tells a stage, and those that went by too quickly to be seen.
+    async fn stage(&self, id: &str, stage: &Stage, told: &mut Told) {
+        match stage {
+            // A job that starts at once never waits.
+            Stage::Waiting if !told.complete => self.status(id, "Waiting").await,
             Stage::Retrying(pause) => {
                 let seconds = pause.as_secs().max(1);
                 let unit = if seconds == 1 { "second" } else { "seconds" };
-                return self
-                    .status(id, &format!("Retrying in {seconds} {unit}"))
+                self.status(id, &format!("Retrying in {seconds} {unit}"))
                     .await;
             }
             Stage::Downloading { current, total } => {
-                return self.position(id, "Downloading", *current, *total);
+                told.total = *total;
+                self.position(id, "Downloading", *current, *total);
             }
-            Stage::Extracting { .. } | Stage::Done => STATES.len(),
-            _ => return,
-        };
-        for state in &STATES[(*told).min(passed)..passed] {
-            self.status(id, state).await;
-        }
-        *told = passed;
-        if let Stage::Extracting { total } = stage {
-            self.position(id, "Extracting", *total, *total);
+            Stage::Extracting { total } => {
+                told.total = *total;
+                self.extracting(id, told).await;
+            }
+            Stage::Done => self.extracting(id, told).await,
+            _ => {}
         }
     }
+
+    async fn extracting(&self, id: &str, told: &mut Told) {
+        if std::mem::replace(&mut told.complete, true) {
+            return;
+        }
+        self.status(id, "Verifying Checksum").await;
+        self.status(id, "Download complete").await;
+        let total = signed(told.total);
+        self.send(Progress::position(id, "Extracting", total, total))
+            .await;
+    }
+}
+
+/// What was told of a layer.
+#[derive(Default)]
+struct Told {
+    /// That all bytes are there.
+    complete: bool,
+    /// Bytes in all.
+    total: u64,
 }

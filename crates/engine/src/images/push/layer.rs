@@ -107,6 +107,10 @@ impl Push<'_> {
         let mut attempt = 1;
         loop {
             match self.send(layer, known).await {
+                // A token that ended in the middle, and was forgotten for it.
+                Err(Failure::Registry(error)) if attempt == 1 && error.status() == Some(401) => {
+                    attempt += 1;
+                }
                 Err(Failure::Registry(error)) if attempt < ATTEMPTS && error.may_pass() => {
                     let pause = error
                         .retry_after()
