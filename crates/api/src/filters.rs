@@ -18,7 +18,7 @@ pub enum FilterError {
     #[error("invalid filter '{0}'")]
     UnknownKey(String),
     /// The key exists, the value makes no sense.
-    #[error("invalid filter '{key}={value:?}'")]
+    #[error("invalid filter '{key}=[{}]'", value.join(" "))]
     InvalidValue {
         /// Filter.
         key: String,
@@ -246,9 +246,6 @@ mod tests {
         let error = filters(r#"{"dangling":["perhaps"]}"#)
             .get_bool("dangling", true)
             .expect_err("not a boolean");
-        assert_eq!(
-            error.to_string(),
-            r#"invalid filter 'dangling=["perhaps"]'"#
-        );
+        assert_eq!(error.to_string(), "invalid filter 'dangling=[perhaps]'");
     }
 }
