@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use wharf_e2e::Engine;
 use wharf_e2e::images::BUSYBOX;
+use wharf_e2e::lan::Lan;
+use wharf_e2e::web::{get, get_inside, server};
 
 fn sleeper(engine: &Engine, name: &str, flags: &[&str]) -> String {
     let flags: Vec<&str> = ["--name", name].iter().chain(flags).copied().collect();
@@ -82,7 +84,11 @@ fn connections_that_make_no_sense_are_refused() {
     engine.docker_ok(&["network", "create", "front"]);
     sleeper(&engine, "c1", &["--network", "front"]);
     sleeper(&engine, "h1", &["--network", "host"]);
-    let rows: [(&[&str], &str); 8] = [
+    let rows: [(&[&str], &str); 9] = [
+        (
+            &["disconnect", "-f", "front", "nope"],
+            "endpoint nope not found",
+        ),
         (
             &["connect", "front", "c1"],
             "endpoint with name c1 already exists in network front",
@@ -245,6 +251,21 @@ fn bad_networks_are_refused_with_dockers_status_and_words() {
             400,
             "loopback interface is not a valid macvlan parent link",
         ),
+        (
+            json!({"Name": "n", "Options": {"com.docker.network.bridge.name": "lo"}}),
+            500,
+            "existing interface lo is not a bridge",
+        ),
+        (
+            json!({"Name": "n", "ConfigFrom": {"Network": "first"}}),
+            404,
+            "configuration network \"first\" does not exist",
+        ),
+        (
+            json!({"Name": "n", "ConfigOnly": true, "ConfigFrom": {"Network": "first"}}),
+            403,
+            "a configuration network cannot depend on another configuration network",
+        ),
     ];
     for (body, status, message) in rows {
         let answer = engine.api().post("/networks/create", &body).expect(status);
@@ -280,6 +301,104 @@ fn a_configuration_network_is_copied_and_cannot_be_joined() {
     );
     engine.docker_ok(&["network", "rm", "real"]);
     engine.docker_ok(&["network", "rm", "conf"]);
+}
+
+#[test]
+fn what_a_configuration_network_says_is_said_there_alone() {
+    let engine = Engine::empty();
+    let create = |body: Value| engine.api().post("/networks/create", &body);
+    let options = json!({"com.docker.network.bridge.enable_icc": "false"});
+    create(json!({
+        "Name": "conf", "ConfigOnly": true, "Labels": {"a": "b"}, "Options": options, "EnableIPv6": true,
+        "IPAM": {"Config": [{"Subnet": "10.72.0.0/24", "IPRange": "10.72.0.128/25"}, {"Subnet": "fd00:72::/64"}]}
+    }))
+    .expect(201);
+    let taken = json!({"Name": "real", "ConfigFrom": {"Network": "conf"}});
+    create(taken.clone()).expect(201);
+    let real = network(&engine, "real");
+    assert_eq!(real["Driver"], "bridge");
+    assert_eq!(real["EnableIPv6"], true);
+    assert_eq!(real["Options"], options);
+    assert_eq!(real["IPAM"]["Config"][0]["IPRange"], "10.72.0.128/25");
+    assert_eq!(real["IPAM"]["Config"][1]["Subnet"], "fd00:72::/64");
+    assert_eq!(real["Labels"]["a"], "b");
+    let with = |key: &str, value: Value| {
+        let mut body = json!({"Name": "other", "ConfigFrom": {"Network": "conf"}});
+        body[key] = value;
+        body
+    };
+    let (fields, operator) = (
+        "user specified configurations are not supported if the network depends on a configuration network",
+        "configuration network can only contain network specific fields",
+    );
+    let rows = [
+        (with("EnableIPv6", json!(true)), fields),
+        (with("EnableIPv4", json!(false)), fields),
+        (with("Labels", json!({"x": "y"})), fields),
+        (
+            with("IPAM", json!({"Config": [{"Subnet": "10.73.0.0/24"}]})),
+            fields,
+        ),
+        (
+            with("Options", json!({"com.docker.network.driver.mtu": "1400"})),
+            "network driver options are not supported if the network depends on a configuration network",
+        ),
+        (
+            json!({"Name": "c", "ConfigOnly": true, "Internal": true}),
+            operator,
+        ),
+        (
+            json!({"Name": "c", "ConfigOnly": true, "Attachable": true}),
+            operator,
+        ),
+    ];
+    for (body, message) in rows {
+        let answer = create(body.clone()).expect(403).json();
+        let shown = answer["message"].as_str().unwrap_or("");
+        assert!(shown.starts_with(message), "{body}: {shown}");
+    }
+    engine.docker_ok(&["network", "rm", "real", "conf"]);
+}
+
+/// A network of IPv6 alone: no IPv4 address, no IPv4 route, names and ports by IPv6; the host's IPv4 ports are carried to it.
+#[test]
+fn a_network_may_be_without_ipv4() {
+    let engine = Engine::start();
+    let lan = Lan::around(&engine);
+    engine.docker_ok(&["network", "create", "--ipv4=false", "--ipv6", "six"]);
+    let shown = network(&engine, "six");
+    assert_eq!(shown["EnableIPv4"], false);
+    assert_eq!(shown["IPAM"]["Config"].as_array().map(Vec::len), Some(1));
+    let web = server(
+        &engine,
+        &["--name", "web", "--network", "six", "-p", "8080:80"],
+    );
+    let settings =
+        "{{with .NetworkSettings.Networks.six}}{{.IPAddress}}|{{.Gateway}}|{{.IPPrefixLen}}{{end}}";
+    assert_eq!(engine.inspect(&web, settings), "||0");
+    assert_eq!(
+        engine.docker_ok(&["exec", &web, "ip", "-4", "-o", "addr", "show", "eth0"]),
+        ""
+    );
+    assert_eq!(engine.docker_ok(&["port", &web]), "80/tcp -> [::]:8080");
+    assert_eq!(get(&lan.neighbour, "[2001:db8:1::1]:8080"), "hello");
+    assert_eq!(get(engine.netns(), "[::1]:8080"), "hello");
+    let asker = engine.run_detached(&["--network", "six"], &["sleep", "1000"]);
+    assert_eq!(get_inside(&engine, &asker, "web", 80), "hello");
+    let refused = [
+        "run",
+        "--rm",
+        "--network",
+        "six",
+        "--ip",
+        "10.1.1.1",
+        BUSYBOX,
+        "true",
+    ];
+    let refused = engine.docker_fails(&refused, 125);
+    assert!(refused.contains("invalid endpoint settings"), "{refused}");
+    engine.docker_ok(&["rm", "-f", &web, &asker]);
+    engine.docker_ok(&["network", "rm", "six"]);
 }
 
 #[test]

@@ -116,6 +116,9 @@ pub enum NetworkError {
         #[source]
         source: Box<NetworkError>,
     },
+    /// A network's interface is there, and of another kind.
+    #[error("existing interface {0} is not a bridge")]
+    NotABridge(String),
     /// Known to Docker, not to this engine yet.
     #[error("{0} is not supported yet")]
     NotImplemented(String),
@@ -156,6 +159,7 @@ impl NetworkError {
             | Self::PortAllocated { .. }
             | Self::PortInUse { .. }
             | Self::NoSuchAddress(..)
+            | Self::NotABridge(_)
             | Self::Io { .. } => ErrorKind::Internal,
         }
     }

@@ -12,7 +12,9 @@ use crate::driver::Driver;
 use crate::error::{NetworkError, Step};
 use crate::firewall::{self, Change, Families, Firewall, Firewalld, Owner, Watch, Watched};
 use crate::ipam::SubnetSource;
-use crate::link::{ParentPlan, delete_link, delete_link_soon, is_made_kind, link_by_name, routes};
+use crate::link::{
+    ParentPlan, delete_link, delete_link_soon, is_made_kind, link_by_name, read_bridge, routes,
+};
 use crate::namespace::NamespacePool;
 use crate::netd::client::{self, Netd};
 use crate::netd::protocol::Resolving;
@@ -235,9 +237,15 @@ impl NetworkManager {
     ) -> Result<(), NetworkError> {
         let made = {
             let mut host = self.host.lock();
-            let existing = link_by_name(&mut host, &bridge.plan.name)?.is_some();
+            let existing = read_bridge(&mut host, &bridge.plan.name)?;
+            if existing
+                .as_ref()
+                .is_some_and(|existing| !existing.is_bridge)
+            {
+                return Err(NetworkError::NotABridge(bridge.plan.name.clone()));
+            }
             bridge.index = bridge.plan.ensure(&mut host)?;
-            !existing
+            existing.is_none()
         };
         if let Some(tracked) = self.tracked.as_ref().filter(|_| record.internal) {
             // Known connections pass the firewall; an internal network begins with none.
@@ -300,7 +308,11 @@ impl NetworkManager {
         if let Some(firewalld) = &self.firewalld {
             firewalld.remove(&bridge.plan.name);
         }
-        delete_link_soon(&bridge.plan.name, bridge.index)
+        // What somebody put in its place is not ours.
+        match read_bridge(&mut self.host.lock(), &bridge.plan.name)? {
+            Some(found) if found.is_bridge => delete_link_soon(&bridge.plan.name, found.index),
+            _ => Ok(()),
+        }
     }
 
     /// A parent that was made for its networks goes with the last of them.

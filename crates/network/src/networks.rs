@@ -112,7 +112,16 @@ impl Networks {
             let Some(bridge) = network.bridge_mut() else {
                 continue;
             };
-            bridge.index = bridge.plan.ensure(host)?;
+            match bridge.plan.ensure(host) {
+                Ok(index) => bridge.index = index,
+                Err(error) if is_default => return Err(error.into()),
+                Err(error) => {
+                    // Its own containers do not start; everybody else's do.
+                    let name = &network.record.name;
+                    tracing::warn!(network = name, %error, "bridge is missing");
+                    continue;
+                }
+            }
             if is_default && !predefined::is_user_managed(config) {
                 host::refuse_router_advertisements(&bridge.plan.name)?;
             }

@@ -146,6 +146,7 @@ fn copy_configuration(
     existing: &[&NetworkRecord],
 ) -> Result<(), NetworkError> {
     let given = new.enable_ipv6 == Some(true)
+        || new.enable_ipv4 == Some(false)
         || !new.labels.is_empty()
         || new
             .ipam
@@ -155,7 +156,7 @@ fn copy_configuration(
         || !new.ipam.config.is_empty();
     if given {
         return Err(NetworkError::Forbidden(
-            "user-specified configurations are not supported if the network depends on a configuration network".into(),
+            "user specified configurations are not supported if the network depends on a configuration network".into(),
         ));
     }
     if !new.options.is_empty() {

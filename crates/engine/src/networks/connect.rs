@@ -33,7 +33,15 @@ impl Engine {
         reference: &str,
         request: DisconnectRequest,
     ) -> Result<()> {
-        let container = self.containers.get(&request.container)?;
+        let container = match self.containers.get(&request.container) {
+            // As Docker: then an endpoint of that name is meant, of a container that is gone.
+            Err(error) if request.force && error.kind() == Kind::NotFound => {
+                self.network.network(reference)?;
+                let text = format!("endpoint {} not found", request.container);
+                return Err(Error::new(Kind::NotFound, text));
+            }
+            found => found?,
+        };
         let reference = reference.to_owned();
         self.finish(move |engine| async move {
             let _lifecycle = container.lifecycle.lock().await;

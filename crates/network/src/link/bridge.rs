@@ -1,5 +1,6 @@
 //! A bridge interface: what is there, what is wanted, and the difference.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
@@ -91,7 +92,11 @@ impl BridgePlan {
     /// Makes the bridge as planned, keeping what fits. Safe to repeat. Returns its index.
     pub(crate) fn ensure(&self, connection: &mut Connection) -> Result<u32, NetlinkError> {
         let state = match read_bridge(connection, &self.name)? {
-            Some(state) => state,
+            Some(state) if state.is_bridge => state,
+            Some(_) => {
+                let source = io::Error::other("existing interface is not a bridge");
+                return Err(self.failure("use", source));
+            }
             None => {
                 connection.exchange(&mut self.create())?;
                 read_bridge(connection, &self.name)?.ok_or_else(|| self.gone())?
