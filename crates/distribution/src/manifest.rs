@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use wharf_spec::digest::Digest;
 use wharf_spec::platform::Platform;
 
@@ -266,19 +267,55 @@ impl Repository {
             #[serde(default)]
             tags: Option<Vec<String>>,
         }
-        let (mut tags, mut ask) = (Vec::new(), Ask::get("tags/list"));
+        let mut tags = Vec::new();
+        for page in self.pages(Ask::get("tags/list"), "list of tags").await? {
+            let page: Tags = serde_json::from_slice(&page)
+                .map_err(|error| RegistryError::Invalid(format!("list of tags: {error}")))?;
+            tags.extend(page.tags.unwrap_or_default());
+        }
+        Ok(tags)
+    }
+
+    /// Descriptors of the manifests that refer to one, as the registry gives them. Of a registry that does not know who refers to what, those
+    /// of the tag that stands for it (OCI distribution-spec 1.1, "Referrers Tag Schema").
+    pub async fn referrers(&self, subject: &Digest) -> Result<Vec<Value>, RegistryError> {
+        let ask = Ask::get(format!("referrers/{subject}")).header(ACCEPT, OCI_INDEX.to_owned());
+        let pages = match self.pages(ask, "list of referrers").await {
+            Ok(pages) => pages,
+            Err(error) if error.status() == Some(404) => {
+                let tag = subject.as_str().replacen(':', "-", 1);
+                match self.manifest(&tag).await {
+                    Ok(index) => vec![index.bytes],
+                    Err(error) if error.status() == Some(404) => Vec::new(),
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for page in pages {
+            let mut page: Value = serde_json::from_slice(&page)
+                .map_err(|error| RegistryError::Invalid(format!("list of referrers: {error}")))?;
+            if let Some(Value::Array(manifests)) = page.get_mut("manifests").map(Value::take) {
+                found.extend(manifests);
+            }
+        }
+        Ok(found)
+    }
+
+    /// All pages of a list, each as it came.
+    async fn pages(&self, mut ask: Ask, what: &str) -> Result<Vec<Bytes>, RegistryError> {
+        let mut pages = Vec::new();
         loop {
             let response = self.ask(&ask).await?;
             let next = next_link(&header(&response, &http::header::LINK));
-            let bytes = limited(response, MAX_MANIFEST).await.ok_or_else(|| {
-                RegistryError::Invalid("list of tags is too long, or broke off".to_owned())
+            let page = limited(response, MAX_MANIFEST).await.ok_or_else(|| {
+                RegistryError::Invalid(format!("{what} is too long, or broke off"))
             })?;
-            let page: Tags = serde_json::from_slice(&bytes)
-                .map_err(|error| RegistryError::Invalid(format!("list of tags: {error}")))?;
-            tags.extend(page.tags.unwrap_or_default());
+            pages.push(page.into());
             match next {
                 Some(link) => ask = Ask::url(Method::GET, self.absolute(&link)?),
-                None => return Ok(tags),
+                None => return Ok(pages),
             }
         }
     }

@@ -19,9 +19,11 @@ pub(super) async fn list(
     subject: &Digest,
 ) -> Result<Response<Body>, ApiError> {
     server.require(asked, repo, &[Action::Pull])?;
-    let mut descriptors: Vec<Value> = match server.source {
-        Some(_) => Vec::new(),
-        None => server.content.referrers(repo, subject).await?,
+    let upstream = server.upstreams.of(repo, asked.query("ns").as_deref());
+    let mut descriptors: Vec<Value> = match (&server.source, upstream) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(upstream)) => upstream.referrers(server, subject).await?,
+        (None, None) => server.content.referrers(repo, subject).await?,
     };
     let filter = asked.query("artifactType").filter(|kind| !kind.is_empty());
     if let Some(kind) = &filter {

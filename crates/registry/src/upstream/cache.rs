@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use wharf_distribution::{RegistryError, Repository};
 use wharf_spec::digest::Digest;
@@ -224,6 +225,21 @@ impl Cached {
                 Ok(tags) if self.up.config.stale => Ok(tags),
                 _ => Err(translate(error)),
             },
+        }
+    }
+
+    /// Who refers to a manifest there; who does of what is here while the upstream does not answer.
+    pub async fn referrers(
+        &self,
+        server: &Server,
+        subject: &Digest,
+    ) -> Result<Vec<Value>, ApiError> {
+        match self.remote().await?.referrers(subject).await {
+            Ok(there) => Ok(there),
+            Err(_) if self.up.config.stale => {
+                Ok(server.content.referrers(&self.repo, subject).await?)
+            }
+            Err(error) => Err(translate(error)),
         }
     }
 

@@ -5,6 +5,7 @@ use wharf_registry::config::Config;
 use wharf_registry::upstream::mirror::Mirror;
 use wharf_spec::digest::Digest;
 
+use crate::discovery::attach;
 use crate::harness::{JsonBody as _, Registry, code};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,6 +92,33 @@ async fn what_is_asked_for_is_fetched_and_kept() {
         cache.get("/v2/one/lib/app/manifests/v2").await.status(),
         502
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn referrers_come_from_there() {
+    let mut origin = Registry::start("").await;
+    let subject = origin.image("r", "v1", "x").await;
+    let sbom = attach(&origin, &subject, Some("application/sbom"), "application/x").await;
+    attach(&origin, &subject, None, "application/signature").await;
+    let yaml = format!("upstreams: [{{prefix: p, url: '{}'}}]", origin.base);
+    let cache = Registry::start(&yaml).await;
+    let list = async |filter: &str| {
+        let path = format!("/v2/p/r/referrers/{subject}{filter}");
+        let answer: Value = cache.get(&path).await.json().await.unwrap();
+        answer["manifests"].as_array().unwrap().clone()
+    };
+    assert_eq!(list("").await.len(), 2);
+    let only = list("?artifactType=application/sbom").await;
+    assert_eq!(only.len(), 1);
+    assert_eq!(only[0]["digest"], sbom.as_str());
+    assert_eq!(only[0]["annotations"]["made"], "by hand");
+    let pulled = cache.get(&format!("/v2/p/r/manifests/{sbom}")).await;
+    assert!(sbom.verify(&pulled.bytes().await.unwrap()));
+    // The upstream goes away: what was pulled is still told.
+    origin.running.take().unwrap().stop().await;
+    let here = list("").await;
+    assert_eq!(here.len(), 1);
+    assert_eq!(here[0]["digest"], sbom.as_str());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,7 +73,8 @@ async fn lists_come_sorted_and_in_pages() {
     assert_eq!(rest["repositories"], json!(["r"]));
 }
 
-async fn attach(
+/// Something that refers to a manifest of repository `r`.
+pub async fn attach(
     registry: &Registry,
     subject: &Digest,
     artifact: Option<&str>,
