@@ -305,6 +305,80 @@ async fn tokens_of_another_server() {
     assert_eq!(shown.status(), 401);
 }
 
+/// A token of `them` for `here` that allows to pull `a`, signed with the key of `<name>.key`; its head shows `<shown>.pem`.
+fn token(dir: &std::path::Path, name: &str, shown: Option<&str>) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+    let mut header = json!({"alg": "ES256", "typ": "JWT"});
+    if let Some(shown) = shown {
+        let leaf = CertificateDer::from_pem_file(dir.join(format!("{shown}.pem"))).unwrap();
+        header["x5c"] = json!([STANDARD.encode(&leaf)]);
+    }
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs();
+    let access = json!([{"type": "repository", "name": "a", "actions": ["pull"]}]);
+    let claims = json!({"iss": "them", "aud": "here", "exp": now + 60, "access": access});
+    let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let signed = format!("{}.{}", encode(&header), encode(&claims));
+    let random = ring::rand::SystemRandom::new();
+    let key = PrivatePkcs8KeyDer::from_pem_file(dir.join(format!("{name}.key"))).unwrap();
+    let key = key.secret_pkcs8_der();
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &random).unwrap();
+    let signature = key.sign(&random, signed.as_bytes()).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_checked_with_certificates_and_public_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path(), "them", "them");
+    // Another authority's.
+    let elsewhere = tempfile::tempdir().unwrap();
+    certificates(elsewhere.path(), "other", "other");
+    for file in ["other.pem", "other.key"] {
+        std::fs::copy(elsewhere.path().join(file), dir.path().join(file)).unwrap();
+    }
+    let public = std::process::Command::new("openssl")
+        .args(["pkey", "-in", "them.key", "-pubout", "-out", "public.pem"])
+        .current_dir(dir.path())
+        .status();
+    assert!(public.unwrap().success());
+    // What is trusted, who signs, what the token shows, and whether it is believed.
+    for (trusted, signer, shown, status) in [
+        ("them.pem", "them", None, 404),
+        ("them.pem", "them", Some("them"), 404),
+        ("them.pem", "other", None, 401),
+        ("public.pem", "them", None, 404),
+        ("public.pem", "other", None, 401),
+        ("ca.pem", "them", Some("them"), 404),
+        ("ca.pem", "them", None, 401),
+        ("ca.pem", "other", Some("other"), 401),
+        ("ca.pem", "other", Some("them"), 401),
+    ] {
+        let token = token(dir.path(), signer, shown);
+        let keys = dir.path().join(trusted).display().to_string();
+        let yaml = format!(
+            "auth: {{token: {{realm: 'http://127.0.0.1:1/', issuer: them, service: here, keys: ['{keys}']}}}}"
+        );
+        let registry = Registry::start(&yaml).await;
+        let url = format!("{}/v2/a/tags/list", registry.base);
+        let asked = registry.client.get(url).bearer_auth(&token).send().await;
+        assert_eq!(
+            asked.unwrap().status(),
+            status,
+            "{trusted} {signer} {shown:?}"
+        );
+        let url = format!("{}/v2/b/tags/list", registry.base);
+        let asked = registry.client.get(url).bearer_auth(&token).send().await;
+        assert_ne!(asked.unwrap().status(), 404, "the token is for another");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn robot_accounts() {
     let mut registry = start("auth:\n  robots: true\n  htpasswd: DIR/htpasswd\n").await;
