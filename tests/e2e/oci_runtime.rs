@@ -212,7 +212,7 @@ fn hooks_run_in_order() {
     assert_eq!(
         lines,
         [
-            "prestart \"status\":\"creating\"",
+            "prestart \"status\":\"created\"",
             "createRuntime \"status\":\"creating\"",
             "createContainer \"status\":\"creating\"",
             "startContainer \"status\":\"created\"",
@@ -384,12 +384,8 @@ fn without_a_mount_namespace() {
 #[test]
 fn what_cannot_be_done_is_said() {
     for (part, value, word) in [
+        // No machine of ours has the hardware.
         ("intelRdt", json!({"closID": "x"}), "intelRdt"),
-        (
-            "memoryPolicy",
-            json!({"mode": "MPOL_BIND", "nodes": "0"}),
-            "memoryPolicy",
-        ),
         ("netDevices", json!({"eth0": {}}), "netDevices"),
     ] {
         let mut bundle = Bundle::new(&["true"]);
@@ -398,6 +394,35 @@ fn what_cannot_be_done_is_said() {
         let why = bundle.fails(&["create", "--bundle", &path], &[]);
         assert!(why.contains(word) && why.contains("not supported"), "{why}");
     }
+}
+
+#[test]
+fn memory_comes_from_the_nodes_asked_for() {
+    let script = "while read line; do case $line in *' bind'*|*' default'*) echo $line;; esac; done < /proc/self/numa_maps";
+    let mut bundle = Bundle::new(&["sh", "-c", script]);
+    bundle.config["linux"]["memoryPolicy"] =
+        json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]});
+    let path = bundle.dir().to_string_lossy().into_owned();
+    let output = bundle.run(&["run", "--bundle", &path], &[]);
+    if !fs::exists("/proc/self/numa_maps").expect("proc") {
+        // A kernel without NUMA has no such call.
+        assert!(output.stderr.contains("memory policy"), "{output:?}");
+        return;
+    }
+    assert!(output.stdout.contains(" bind=static:0 "), "{output:?}");
+    assert!(!output.stdout.contains(" default "), "{output:?}");
+}
+
+#[test]
+fn what_only_a_label_knows_is_left_without_selinux() {
+    let mut bundle = Bundle::new(&["true"]);
+    bundle.config["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0:c1,c2".into();
+    bundle.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"],
+    });
+    let path = bundle.dir().to_string_lossy().into_owned();
+    let output = bundle.run(&["run", "--bundle", &path], &[]);
+    assert_eq!(output.code, 0, "{output:?}");
 }
 
 #[test]
@@ -509,7 +534,7 @@ fn features_and_version_are_told() {
     ] {
         assert_eq!(features["linux"][part][key], true, "{part}");
     }
-    assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    assert_eq!(features["linux"]["intelRdt"]["enabled"], true);
     let output = bundle.command(&["--version"]).output().expect("runs");
     assert!(String::from_utf8_lossy(&output.stdout).contains("\nspec: 1.2"));
 }

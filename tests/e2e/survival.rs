@@ -38,6 +38,35 @@ fn containers_keep_running_and_the_next_daemon_finds_them() {
 }
 
 #[test]
+fn another_parent_of_control_groups_does_not_lose_running_containers() {
+    let Some(mut engine) = surviving() else {
+        return;
+    };
+    let id = engine.run_detached(&["--name", "ss"], &["sleep", "1000"]);
+    engine.kill_daemon();
+    let parent = format!("/{}/other", engine.cgroup_parent());
+    engine.set_flags(&["--cgroup-parent", &parent]);
+    engine.start_daemon();
+    engine.docker_ok(&["update", "--memory", "64m", "--memory-swap", "64m", "ss"]);
+    let stats = engine
+        .api()
+        .get(&format!("/containers/{id}/stats?stream=0"));
+    assert_eq!(stats.json()["memory_stats"]["limit"], 64 << 20);
+    engine.docker_ok(&["pause", "ss"]);
+    engine.docker_ok(&["unpause", "ss"]);
+    engine.docker_ok(&["exec", "ss", "true"]);
+    // A new run is where this daemon puts it.
+    engine.docker_ok(&["restart", "-t", "0", "ss"]);
+    let pid = engine.inspect("ss", "{{.State.Pid}}");
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("a live process");
+    assert!(groups.contains(&format!("{parent}/{id}")), "{groups}");
+    engine.docker_ok(&["rm", "-f", "ss"]);
+    for root in leftovers::cgroup_parents(engine.cgroup_parent()) {
+        let _ = std::fs::remove_dir(root.join("other"));
+    }
+}
+
+#[test]
 fn logging_goes_on_without_the_daemon() {
     let Some(mut engine) = surviving() else {
         return;

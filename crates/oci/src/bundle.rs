@@ -242,8 +242,17 @@ fn mappings(more: MoreOfMount) -> Mappings {
     }
 }
 
+/// As the types of the specification spell them, which is not as it does.
+const MISSPELT: [(&str, &str); 2] = [
+    ("\"enableCMT\"", "\"enableCmt\""),
+    ("\"enableMBM\"", "\"enableMbm\""),
+];
+
 /// Reads the text, without capabilities that have no name here: theirs are given back.
 fn parse(text: &str) -> serde_json::Result<(Spec, Vec<String>)> {
+    if let Some((ours, theirs)) = MISSPELT.iter().find(|(ours, _)| text.contains(ours)) {
+        return parse(&text.replace(ours, theirs));
+    }
     let error = match serde_json::from_str(text) {
         Ok(spec) => return Ok((spec, Vec::new())),
         Err(error) => error,

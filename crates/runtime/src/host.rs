@@ -19,6 +19,9 @@ pub struct HostFacts {
     pub cap_bounding: u64,
     /// Machine architecture.
     pub arch: Arch,
+    /// Where shares of cache and memory bandwidth are managed, if anywhere.
+    #[serde(default)]
+    pub resctrl: Option<PathBuf>,
 }
 
 /// Kernel features, probed by use where a version number would lie (backports, configuration).

@@ -188,6 +188,7 @@ fn launch_given(
         // The launch error is the one to report; a group that cannot be removed is found again by the daemon's
         // start-up check.
         let _ = plan.cgroup.path.remove();
+        let _ = plan.resctrl.as_ref().map(|class| class.remove());
         let _ = leave_no_mounts(plan);
     }
     launched
@@ -244,6 +245,7 @@ fn start_init(
             let child = StartedChild::new(forked, detour, parent)?;
             let told = start_scope(plan, child.pid)
                 .and_then(|()| make_v1_group(plan, child.pid))
+                .and_then(|()| join_class(plan, child.pid))
                 .and_then(|()| userns::prepare(plan, child.pid))
                 .and_then(|trees| child.go_on(&trees));
             match told {
@@ -295,6 +297,13 @@ fn make_v1_group(plan: &ContainerPlan, pid: i32) -> Result<(), LaunchError> {
             })
         }
     }
+}
+
+fn join_class(plan: &ContainerPlan, pid: i32) -> Result<(), LaunchError> {
+    let class = plan.resctrl.as_ref();
+    class
+        .map_or(Ok(()), |class| class.join(pid))
+        .map_err(|e| LaunchError::setup(e.to_string()))
 }
 
 /// In a child: moves into the container's group.
@@ -530,8 +539,13 @@ impl StartedChild {
     }
 
     fn run_hooks(&self, hooks: &Hooks) -> Result<(), LaunchError> {
-        let (list, status) = (&hooks.create_runtime, hooks::Status::Creating);
-        hooks::run("createRuntime", list, &hooks.state, status, self.pid)?;
+        use hooks::Status::{Created, Creating};
+        for (kind, list, status) in [
+            ("prestart", &hooks.prestart, Created),
+            ("createRuntime", &hooks.create_runtime, Creating),
+        ] {
+            hooks::run(kind, list, &hooks.state, status, self.pid)?;
+        }
         self.go_on(&[])
     }
 

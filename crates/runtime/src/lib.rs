@@ -16,6 +16,7 @@ pub mod logfile;
 pub mod monitor;
 pub mod plan;
 pub mod protocol;
+pub mod resctrl;
 pub mod seccomp;
 pub mod spawner;
 pub mod systemd;

@@ -26,12 +26,13 @@ use wharf_spec::runtime::Spec;
 
 use crate::cgroup::CgroupPath;
 use crate::host::HostFacts;
+use crate::resctrl::{ResctrlPlan, plan_resctrl};
 use crate::seccomp::SeccompProgram;
 use crate::systemd::Scope;
 
 pub use hooks::{Hook, HookState, Hooks};
 pub use mappings::{IdRange, Mappings};
-pub use scheduling::{ExecCpus, SchedulerPlan, Scheduling};
+pub use scheduling::{ExecCpus, MemoryPolicy, SchedulerPlan, Scheduling};
 
 /// Everything [`crate::launch`] needs to make one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,8 @@ pub struct ContainerPlan {
     pub cgroup_optional: bool,
     /// The program.
     pub process: ProcessPlan,
+    /// Its share of cache and memory bandwidth.
+    pub resctrl: Option<Box<ResctrlPlan>>,
     /// Another OCI runtime makes the container.
     pub foreign: Option<Box<ForeignPlan>>,
 }
@@ -516,7 +519,7 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
     let namespaces = namespaces::plan_namespaces(linux)?;
     let mappings = namespaces::plan_mappings(linux, &namespaces)?;
     let cgroup = resources::plan_cgroup(linux, &extra.oci, host)?;
-    let mut mounts = mounts::plan_mounts(spec, &namespaces, &cgroup.path)?;
+    let mut mounts = mounts::plan_mounts(spec, &namespaces, &cgroup.path, host.features.selinux)?;
     mounts::plan_idmaps(&mut mounts, &extra.oci.mount_mappings, &mappings)?;
     let caps = capability::plan_caps(process.capabilities().as_ref(), host.cap_bounding);
     let seccomp = crate::seccomp::plan_seccomp(
@@ -562,6 +565,7 @@ pub fn plan(spec: &Spec, extra: PlanExtra, host: &HostFacts) -> Result<Container
         init: extra.init,
         process: process::plan_process(process, linux, &extra, host.cap_bounding, seccomp)?,
         time_offsets: namespaces::plan_time_offsets(linux, &namespaces)?,
+        resctrl: plan_resctrl(linux, &extra.oci.state.id, host.resctrl.as_deref())?,
         hooks: hooks::plan_hooks(spec, extra.oci.state)?,
         no_pivot: extra.oci.no_pivot,
         cgroup_optional: extra.oci.rootless && linux.resources().is_none(),

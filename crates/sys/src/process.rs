@@ -202,13 +202,28 @@ pub fn set_personality(domain: u32) -> io::Result<()> {
     done(unsafe { libc::personality(domain.into()) })
 }
 
+/// Sets from which NUMA nodes the calling thread gets memory, set_mempolicy(2).
+pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> io::Result<()> {
+    let mask = bit_mask(nodes);
+    // The kernel looks at one bit less than it is told.
+    let bits = mask.len() * 64 + 1;
+    // SAFETY: the mask has that many bits but for the last, and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask.as_ptr(), bits) })
+}
+
+/// Bits of these numbers, at least one word.
+fn bit_mask(numbers: &[u32]) -> Vec<u64> {
+    let words = numbers.iter().max().map_or(1, |last| last / 64 + 1);
+    let mut mask = vec![0_u64; usize::try_from(words).unwrap_or(1)];
+    for number in numbers {
+        mask[usize::try_from(number / 64).unwrap_or(0)] |= 1 << (number % 64);
+    }
+    mask
+}
+
 /// Restricts the calling thread to these processors, sched_setaffinity(2).
 pub fn set_cpu_affinity(cpus: &[u32]) -> io::Result<()> {
-    let words = cpus.iter().max().map_or(1, |last| last / 64 + 1);
-    let mut mask = vec![0_u64; usize::try_from(words).unwrap_or(1)];
-    for cpu in cpus {
-        mask[usize::try_from(cpu / 64).unwrap_or(0)] |= 1 << (cpu % 64);
-    }
+    let mask = bit_mask(cpus);
     let length = mask.len() * size_of::<u64>();
     // SAFETY: the length is that of the mask, which outlives the call.
     done(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, length, mask.as_ptr()) })

@@ -155,6 +155,13 @@ pub struct State {
     pub health: Option<Health>,
     /// Why the last delete failed.
     pub removal_error: String,
+    /// The daemon's control group driver at the last start, and its parent group; empty: never started. A later daemon with
+    /// other settings finds the running container by them.
+    #[serde(default)]
+    pub cgroup_driver: String,
+    /// See `cgroup_driver`.
+    #[serde(default)]
+    pub cgroup_parent: Option<String>,
 }
 
 impl Default for State {
@@ -174,6 +181,8 @@ impl Default for State {
             sandbox_id: String::new(),
             health: None,
             removal_error: String::new(),
+            cgroup_driver: String::new(),
+            cgroup_parent: None,
         }
     }
 }

@@ -70,7 +70,7 @@ impl Engine {
 
     async fn find_running(&self, container: &Arc<Container>) -> Result<()> {
         let directory = self.config.monitor_dir(&container.id);
-        let plan = self.plan_alone(&container.record())?;
+        let plan = self.plan_alone(&container.record(), &container.state())?;
         let status = match Monitor::reconnect(&directory).await {
             Ok(Ok((monitor, started, events))) => {
                 let (ended, _) = watch::channel(false);
@@ -126,7 +126,7 @@ impl Engine {
             }
             Ok(Err(_)) => {}
             Err(error) => {
-                let plan = self.plan_alone(&container.record())?;
+                let plan = self.plan_alone(&container.record(), &container.state())?;
                 self.end_unwatched(container, &plan, &error).await;
             }
         }

@@ -42,6 +42,7 @@ impl Engine {
         record: &Record,
         spec: &Spec,
         extra: &PlanExtra,
+        cgroup_driver: &str,
     ) -> Result<Option<Box<ForeignPlan>>> {
         let name = record.host_config.runtime.as_str();
         if name.is_empty() || OWN.contains(&name) {
@@ -54,7 +55,7 @@ impl Engine {
             )));
         };
         let mut args = args.clone();
-        if self.config.cgroup_driver == "systemd" {
+        if cgroup_driver == "systemd" {
             args.push("--systemd-cgroup".to_owned());
         }
         Ok(Some(Box::new(ForeignPlan {

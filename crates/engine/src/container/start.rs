@@ -21,7 +21,7 @@ use super::start_error::StartError;
 use super::status::{Change, Status};
 use super::{Container, Live, log_plan, subpath};
 use crate::userns::UserNamespace;
-use crate::{Engine, Error, Result};
+use crate::{Engine, EngineConfig, Error, Result};
 
 /// Who asks for a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,21 +214,29 @@ impl Engine {
             // Secrets of a build are in no record.
             .chain(self.builds.secret_variables(&record.id))
             .collect();
-        self.plan_with(record, mounts, joined, self.shared_memory(record)?, userns)
+        let shm = self.shared_memory(record)?;
+        self.plan_with(&self.config, record, mounts, joined, shm, userns)
     }
 
     /// The plan of a container as far as it does not depend on others: what a daemon needs that finds it running.
     ///
-    /// Devices and their descriptions may be gone from the host since its start. Nothing that can still happen to a running
-    /// container depends on them.
-    pub(crate) fn plan_alone(&self, record: &Record) -> Result<ContainerPlan> {
+    /// Devices and their descriptions, and a runtime, may be gone from the host since its start. Nothing that can still happen to a
+    /// running container depends on them. Its control group is where the daemon that started it put it.
+    pub(crate) fn plan_alone(&self, record: &Record, state: &State) -> Result<ContainerPlan> {
         let userns = self.user_namespace_of(record);
+        let mut then = self.config.clone();
+        if !state.cgroup_driver.is_empty() {
+            then.cgroup_driver.clone_from(&state.cgroup_driver);
+            then.cgroup_parent.clone_from(&state.cgroup_parent);
+        }
         let plan = |record: &Record| {
-            self.plan_with(record, &record.mounts, Joined::default(), None, &userns)
+            let none = Joined::default();
+            self.plan_with(&then, record, &record.mounts, none, None, &userns)
         };
         plan(record).or_else(|error| {
             let mut rest = record.clone();
             let host = &mut rest.host_config;
+            host.runtime.clear();
             (host.devices, host.device_requests) = (None, None);
             host.blkio_weight_device = None;
             (host.blkio_device_read_bps, host.blkio_device_write_bps) = (None, None);
@@ -239,6 +247,7 @@ impl Engine {
 
     fn plan_with(
         &self,
+        engine: &EngineConfig,
         record: &Record,
         mounts: &[MountRecord],
         joined: Joined,
@@ -249,7 +258,7 @@ impl Engine {
         let apparmor = self.host.features.apparmor;
         let inputs = Inputs {
             record,
-            engine: &self.config,
+            engine,
             apparmor,
             files: &files,
             joined,
@@ -265,7 +274,7 @@ impl Engine {
             options.push(format!("context={}", record.mount_label));
         }
         let extra = spec::extra(&inputs, &spec, rootfs, &groups)?;
-        let foreign = self.foreign_runtime(record, &spec, &extra)?;
+        let foreign = self.foreign_runtime(record, &spec, &extra, &engine.cgroup_driver)?;
         if foreign.is_some() && userns.path.is_some() {
             return Err(Error::not_implemented(
                 "user namespaces with another runtime are not supported yet",
@@ -474,6 +483,8 @@ impl Engine {
             state.started_before = true;
             state.endpoints = endpoints;
             state.sandbox_id = sandbox_id;
+            state.cgroup_driver.clone_from(&self.config.cgroup_driver);
+            state.cgroup_parent.clone_from(&self.config.cgroup_parent);
             if starter == Starter::User {
                 state.manually_stopped = false;
                 state.restart_count = 0;

@@ -98,6 +98,11 @@ pub fn remove(context: &Context, container: &Container) -> Result<(), Failure> {
     }
     if let Ok(plan) = &plan {
         leave_no_mounts(plan)?;
+        if let Some(class) = &plan.resctrl
+            && let Err(error) = class.remove()
+        {
+            context.log.warn(&error.to_string());
+        }
     }
     container.forget()?;
     if let Ok(plan) = plan {

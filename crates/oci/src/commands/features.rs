@@ -128,7 +128,7 @@ pub fn run(_context: &Context, _parsed: &Parsed) -> Done {
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true},
             "mountExtensions": {"idmap": {"enabled": true}},
         },
         "potentiallyUnsafeConfigAnnotations": [],

@@ -6,6 +6,7 @@ use std::io::Read;
 use serde_json::{Map, Value};
 use wharf_runtime::host::HostFacts;
 use wharf_runtime::plan::{plan_update, plan_update_properties};
+use wharf_runtime::resctrl::{self, ResctrlPlan};
 use wharf_runtime::systemd;
 use wharf_spec::runtime::LinuxResources;
 
@@ -46,8 +47,16 @@ pub const FLAGS: &[Flag] = &[
     valued("kernel-memory", "BYTES", "accepted for compatibility"),
     valued("kernel-memory-tcp", "BYTES", "accepted for compatibility"),
     valued("pids-limit", "N", "most processes; -1 is no limit"),
-    valued("l3-cache-schema", "SCHEMA", "not supported"),
-    valued("mem-bw-schema", "SCHEMA", "not supported"),
+    valued(
+        "l3-cache-schema",
+        "SCHEMA",
+        "share, as in the schemata of resctrl",
+    ),
+    valued(
+        "mem-bw-schema",
+        "SCHEMA",
+        "share, as in the schemata of resctrl",
+    ),
 ];
 
 /// Changes limits.
@@ -62,12 +71,27 @@ pub fn run(context: &Context, parsed: &Parsed) -> Done {
     };
     let host = HostFacts::probe().context(|| "read the host's facts".into())?;
     let group = &container.record.cgroup;
-    if let Some(scope) = container.plan()?.cgroup.scope {
+    let plan = container.plan()?;
+    change_class(parsed, plan.resctrl.as_deref())?;
+    if let Some(scope) = plan.cgroup.scope {
         systemd::change(&scope, &plan_update_properties(group, &resources)?)
             .context(|| "update".into())?;
     }
     group.write(&plan_update(group, &resources, &host)?)?;
     Ok(0)
+}
+
+/// Another share of cache or memory bandwidth, for a container that has one.
+fn change_class(parsed: &Parsed, class: Option<&ResctrlPlan>) -> Result<(), Failure> {
+    let schemas = ["l3-cache-schema", "mem-bw-schema"].map(|name| parsed.text(name));
+    let lines = resctrl::lines(schemas.into_iter().flatten());
+    match class {
+        _ if lines.is_empty() => Ok(()),
+        Some(class) => class.write(&lines).map_err(|e| Failure::new(e.to_string())),
+        None => Err(Failure::usage(
+            "the container was created without intelRdt, so it has no class whose shares could be changed",
+        )),
+    }
 }
 
 fn read(file: &str) -> Result<LinuxResources, Failure> {
@@ -99,13 +123,6 @@ const NUMBERS: [(&str, &str, &str); 13] = [
 ];
 
 fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
-    for name in ["l3-cache-schema", "mem-bw-schema"] {
-        if parsed.text(name).is_some() {
-            return Err(Failure::usage(format!(
-                "--{name}: Intel RDT is not supported"
-            )));
-        }
-    }
     let mut all = Map::new();
     let mut put = |part: &str, field: &str, value: Value| {
         let part = all.entry(part).or_insert_with(|| Map::new().into());

@@ -18,6 +18,7 @@ pub(super) fn probe() -> Result<HostFacts, HostError> {
         features: probe_features(),
         cap_bounding: parse_bounding(&status),
         arch: arch()?,
+        resctrl: find_resctrl(&mountinfo),
     })
 }
 
@@ -47,6 +48,14 @@ fn parse_bounding(status: &str) -> u64 {
         .find_map(|l| l.strip_prefix("CapBnd:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+/// The mount of `resctrl` in mountinfo (proc(5)).
+fn find_resctrl(mountinfo: &str) -> Option<PathBuf> {
+    let mount = mountinfo
+        .lines()
+        .find(|line| line.contains(" - resctrl "))?;
+    mount.split(' ').nth(4).map(PathBuf::from)
 }
 
 /// Reads the layout from mountinfo (proc(5)) and `/proc/self/cgroup` (cgroups(7)).
@@ -226,6 +235,13 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn resctrl_is_found() {
+        let mountinfo = "41 20 0:37 / /sys/fs/resctrl rw,relatime shared:9 - resctrl resctrl rw";
+        assert_eq!(find_resctrl(mountinfo), Some("/sys/fs/resctrl".into()));
+        assert_eq!(find_resctrl("30 20 0:20 / / rw - ext4 /dev/vda rw"), None);
     }
 
     #[test]

@@ -19,9 +19,9 @@ const MAX_STDERR: u64 = 4096;
 /// The container's status while hooks run, as they are told (runtime-spec, runtime, "State").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// `prestart`, `createRuntime`, `createContainer`.
+    /// `createRuntime`, `createContainer`.
     Creating,
-    /// `startContainer`.
+    /// `startContainer`, and `prestart`, which dates from before there was `creating` (crun and runtime-tools agree).
     Created,
     /// `poststart`.
     Running,

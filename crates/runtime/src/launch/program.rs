@@ -218,6 +218,9 @@ fn schedule(plan: &ProcessPlan) -> Result<(), LaunchError> {
     if let Some(personality) = scheduling.personality {
         sys::set_personality(personality).step("error setting personality")?;
     }
+    if let Some(policy) = &scheduling.memory {
+        sys::set_memory_policy(policy.mode, &policy.nodes).step("error setting memory policy")?;
+    }
     Ok(())
 }
 

@@ -71,18 +71,20 @@ pub fn mask(set: &HashSet<Capability>) -> u64 {
 }
 
 /// The five sets of a spec, cut to what this host can give: as with runc, a capability that the kernel or our
-/// own bounding set lacks is left out, not an error.
+/// own bounding set lacks is left out, not an error. So is an ambient one that is not both permitted and inheritable, which the
+/// kernel refuses (capabilities(7)): `runc spec` of 1.1 writes such.
 pub fn plan_caps(caps: Option<&LinuxCapabilities>, available: u64) -> CapSets {
     let Some(caps) = caps else {
         return CapSets::default();
     };
     let of = |set: &Option<HashSet<Capability>>| set.as_ref().map_or(0, mask) & available;
+    let (permitted, inheritable) = (of(caps.permitted()), of(caps.inheritable()));
     CapSets {
         bounding: of(caps.bounding()),
         effective: of(caps.effective()),
-        permitted: of(caps.permitted()),
-        inheritable: of(caps.inheritable()),
-        ambient: of(caps.ambient()),
+        permitted,
+        inheritable,
+        ambient: of(caps.ambient()) & permitted & inheritable,
     }
 }
 
@@ -117,5 +119,19 @@ mod tests {
             Capability::SysAdmin,
         ])));
         assert_eq!(plan_caps(Some(&caps), 1).bounding, 1);
+    }
+
+    #[test]
+    fn ambient_ones_must_be_permitted_and_inheritable() {
+        let set = |list: &[Capability]| Some(list.iter().copied().collect());
+        let mut caps = LinuxCapabilities::default();
+        caps.set_permitted(set(&[Capability::Chown, Capability::Kill]));
+        caps.set_inheritable(set(&[Capability::Kill, Capability::Setgid]));
+        caps.set_ambient(set(&[
+            Capability::Chown,
+            Capability::Kill,
+            Capability::Setgid,
+        ]));
+        assert_eq!(plan_caps(Some(&caps), u64::MAX).ambient, 1 << 5);
     }
 }

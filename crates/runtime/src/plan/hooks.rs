@@ -13,8 +13,9 @@ use super::PlanError;
 pub struct Hooks {
     /// What they are told on standard input.
     pub state: HookState,
-    /// Run by the launching process, in its namespaces, before the root is entered: `prestart` (deprecated, first) and
-    /// `createRuntime`.
+    /// Run by the launching process, in its namespaces, before the root is entered (deprecated).
+    pub prestart: Vec<Hook>,
+    /// Likewise, after those.
     pub create_runtime: Vec<Hook>,
     /// Run in the container's namespaces before the root is entered.
     pub create_container: Vec<Hook>,
@@ -55,7 +56,9 @@ pub struct Hook {
 impl Hooks {
     /// Whether anything is to be run between the finished root and entering it.
     pub fn any_before_root(&self) -> bool {
-        !self.create_runtime.is_empty() || !self.create_container.is_empty()
+        !self.prestart.is_empty()
+            || !self.create_runtime.is_empty()
+            || !self.create_container.is_empty()
     }
 }
 
@@ -66,11 +69,10 @@ pub(super) fn plan_hooks(spec: &Spec, state: HookState) -> Result<Hooks, PlanErr
     // Deprecated in favour of the three that follow it, but still run.
     #[allow(deprecated)]
     let prestart = hooks.prestart();
-    let mut create_runtime = plan_list(prestart)?;
-    create_runtime.extend(plan_list(hooks.create_runtime())?);
     Ok(Hooks {
         state,
-        create_runtime,
+        prestart: plan_list(prestart)?,
+        create_runtime: plan_list(hooks.create_runtime())?,
         create_container: plan_list(hooks.create_container())?,
         start_container: plan_list(hooks.start_container())?,
         poststart: plan_list(hooks.poststart())?,
@@ -116,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn prestart_comes_first() {
+    fn prestart_is_a_list_of_its_own() {
         let spec = spec(
             r#"{"createRuntime":[{"path":"/b","timeout":3}],"prestart":[{"path":"/a","args":["a","x"]}]}"#,
         );
         let hooks = plan_hooks(&spec, HookState::default()).expect("valid");
-        let paths: Vec<_> = hooks.create_runtime.iter().map(|h| &h.path).collect();
-        assert_eq!(paths, [&PathBuf::from("/a"), &PathBuf::from("/b")]);
-        assert_eq!(hooks.create_runtime[1].timeout, Some(3));
+        assert_eq!(hooks.prestart[0].path, PathBuf::from("/a"));
+        assert_eq!(hooks.create_runtime[0].path, PathBuf::from("/b"));
+        assert_eq!(hooks.create_runtime[0].timeout, Some(3));
         assert!(hooks.any_before_root());
     }
 

@@ -21,16 +21,19 @@ pub(crate) mod attr {
     pub(crate) const NOSYMFOLLOW: u64 = 0x20_0000;
 }
 
-/// All mounts of the spec, in its order (Docker sorts them so that parents come first).
+/// All mounts of the spec, in its order (Docker sorts them so that parents come first). As with crun, a label means nothing
+/// without SELinux; no file system would take it.
 pub(super) fn plan_mounts(
     spec: &Spec,
     ns: &Namespaces,
     cgroup: &CgroupPath,
+    selinux: bool,
 ) -> Result<Vec<MountStep>, PlanError> {
     let label = spec
         .linux()
         .as_ref()
-        .and_then(|l| l.mount_label().as_deref());
+        .and_then(|l| l.mount_label().as_deref())
+        .filter(|_| selinux);
     spec.mounts()
         .iter()
         .flatten()

@@ -7,12 +7,6 @@ use super::{Mappings, NamespaceSource, Namespaces, PlanError, mappings};
 /// Parts of the specification that nobody would notice missing until it hurts.
 pub(super) fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
     let refuse = |what: &str| Err(PlanError::Unsupported(what.into()));
-    if linux.intel_rdt().is_some() {
-        return refuse("Intel RDT (linux.intelRdt)");
-    }
-    if linux.memory_policy().is_some() {
-        return refuse("a NUMA memory policy (linux.memoryPolicy)");
-    }
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
         return refuse("moving network devices (linux.netDevices)");
     }

@@ -25,6 +25,8 @@ pub(super) fn plan_process(
         process.io_priority().as_ref(),
         linux.personality().as_ref(),
     )?;
+    let policy = linux.memory_policy().as_ref();
+    planned.scheduling.memory = policy.map(scheduling::plan_memory_policy).transpose()?;
     planned.scheduling.cpus = scheduling::plan_exec_cpus(process.exec_cpu_affinity().as_ref())?;
     planned.preserve_fds = extra.oci.preserve_fds;
     planned.keep_keyring = extra.oci.keep_keyring;
@@ -47,6 +49,10 @@ pub(super) fn plan_oci_exec(
         None,
     )?;
     planned.scheduling.personality = container.scheduling.personality;
+    planned
+        .scheduling
+        .memory
+        .clone_from(&container.scheduling.memory);
     planned.scheduling.cpus = match process.exec_cpu_affinity() {
         Some(affinity) => scheduling::plan_exec_cpus(Some(affinity))?,
         None => container.scheduling.cpus.clone(),

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_spec::runtime::{
-    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxPersonality, LinuxPersonalityDomain,
-    LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
+    MemoryPolicyModeType, Scheduler,
 };
 
 use super::PlanError;
@@ -17,6 +18,8 @@ pub struct Scheduling {
     pub io_priority: Option<u16>,
     /// `personality(2)`'s number.
     pub personality: Option<u32>,
+    /// From which NUMA nodes it gets memory.
+    pub memory: Option<MemoryPolicy>,
     /// Of an exec: processors while it is being set up, and when the program begins.
     pub cpus: ExecCpus,
 }
@@ -40,6 +43,15 @@ pub struct SchedulerPlan {
     pub period: u64,
 }
 
+/// What set_mempolicy(2) is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_*`, with `MPOL_F_*`.
+    pub mode: u32,
+    /// Nodes by number.
+    pub nodes: Vec<u32>,
+}
+
 /// Processors by number.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecCpus {
@@ -59,7 +71,34 @@ pub(super) fn plan_scheduling(
         scheduler: scheduler.map(plan_scheduler).transpose()?,
         io_priority: io.map(plan_io).transpose()?,
         personality: personality.map(plan_personality).transpose()?,
+        memory: None,
         cpus: ExecCpus::default(),
+    })
+}
+
+/// Numbers of `linux/mempolicy.h`.
+pub(super) fn plan_memory_policy(policy: &LinuxMemoryPolicy) -> Result<MemoryPolicy, PlanError> {
+    use MemoryPolicyFlagType as F;
+    use MemoryPolicyModeType as M;
+    let mode = match policy.mode() {
+        M::MpolDefault => 0,
+        M::MpolPreferred => 1,
+        M::MpolBind => 2,
+        M::MpolInterleave => 3,
+        M::MpolLocal => 4,
+        M::MpolPreferredMany => 5,
+        M::MpolWeightedInterleave => 6,
+    };
+    let flags = policy.flags().iter().flatten().map(|flag| match flag {
+        F::MpolFNumaBalancing => 1 << 13,
+        F::MpolFRelativeNodes => 1 << 14,
+        F::MpolFStaticNodes => 1 << 15,
+    });
+    let text = policy.nodes().as_deref();
+    let nodes = parse_cpus(text).map_err(|_| invalid("NUMA node list", text.unwrap_or("")))?;
+    Ok(MemoryPolicy {
+        mode: flags.fold(mode, |mode, flag| mode | flag),
+        nodes,
     })
 }
 
@@ -196,6 +235,17 @@ mod tests {
         for text in ["x", "3-1", "0-99999999"] {
             assert!(parse_cpus(Some(text)).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn memory_policies_are_the_kernels() {
+        let policy = r#"{"mode":"MPOL_BIND","nodes":"0-1","flags":["MPOL_F_STATIC_NODES"]}"#;
+        let policy = serde_json::from_str(policy).expect("valid");
+        let planned = plan_memory_policy(&policy).expect("valid");
+        assert_eq!((planned.mode, planned.nodes), (2 | 1 << 15, vec![0, 1]));
+        let policy = r#"{"mode":"MPOL_BIND","nodes":"x"}"#;
+        let policy = serde_json::from_str(policy).expect("valid JSON");
+        assert!(plan_memory_policy(&policy).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ fn host(cgroup: CgroupLayout) -> HostFacts {
         },
         cap_bounding: 0x1ff_ffff_ffff,
         arch: Arch::X86_64,
+        resctrl: None,
     }
 }
 

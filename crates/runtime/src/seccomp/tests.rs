@@ -48,6 +48,7 @@ fn host(arch: Arch) -> HostFacts {
         features: KernelFeatures::default(),
         cap_bounding: u64::MAX,
         arch,
+        resctrl: None,
     }
 }
 

@@ -178,6 +178,7 @@ pub fn plan(args: &[&str]) -> ContainerPlan {
     let host = || NamespaceSource::Host;
     ContainerPlan {
         foreign: None,
+        resctrl: None,
         rootfs: RootfsMount::Directory {
             path: Path::new("/").into(),
         },
