@@ -5,6 +5,7 @@
 
 #![allow(missing_docs)]
 
+mod bollard;
 mod compose;
 mod contract;
 mod dockerode;
