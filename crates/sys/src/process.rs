@@ -208,7 +208,7 @@ pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> io::Result<()> {
     // The kernel looks at one bit less than it is told.
     let bits = mask.len() * 64 + 1;
     // SAFETY: the mask has that many bits but for the last, and outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask.as_ptr(), bits) })
+    done(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask.as_ptr(), bits) })
 }
 
 /// Bits of these numbers, at least one word.
