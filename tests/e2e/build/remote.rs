@@ -152,4 +152,10 @@ fn outputs_of_the_api_are_pushed_or_refused() {
             .api()
             .post_bytes("/build?version=2&session=x", "application/x-tar", &context);
     assert_eq!(session.status(), 501);
+    let platforms = engine.api().post_bytes(
+        "/build?platform=linux/amd64,linux/arm64",
+        "application/x-tar",
+        &context,
+    );
+    assert_eq!(platforms.status(), 501, "{}", platforms.text());
 }

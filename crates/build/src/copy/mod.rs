@@ -15,4 +15,4 @@ pub use layer::{Layer, LayerError};
 pub use owner::{OwnerError, owner};
 pub use place::{Options, place, unpack};
 pub use source::{Source, SourceError, cache_text, find};
-pub(crate) use source::{digest_hex, hex};
+pub(crate) use source::{content_hex, digest_hex, hex};

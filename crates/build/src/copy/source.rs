@@ -297,6 +297,16 @@ pub(crate) fn digest_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// SHA-256 of a content.
+pub(crate) fn content_hex(content: &Content) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    content.read(|piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok(hex(&hasher.finalize()))
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -73,15 +73,24 @@ impl Context {
     }
 
     /// A context of one file.
-    pub fn of_file(name: &str, bytes: &[u8], directory: &Path) -> Result<Context, ContextError> {
+    pub fn of_file(
+        name: &str,
+        content: &Content,
+        directory: &Path,
+    ) -> Result<Context, ContextError> {
         let mut file = nameless(directory).map_err(ContextError::Keep)?;
-        file.write_all(bytes).map_err(ContextError::Keep)?;
+        let mut hasher = Sha256::new();
+        let keep = |piece: &[u8]| {
+            hasher.update(piece);
+            file.write_all(piece)
+        };
+        content.read(keep).map_err(ContextError::Keep)?;
         let mut entry = plain_entry(name.as_bytes().to_vec(), Kind::File, 0o644);
-        entry.size = bytes.len() as u64;
+        entry.size = content.length();
         let indexed = Indexed {
             entry,
             offset: 0,
-            digest: Sha256::digest(bytes).into(),
+            digest: hasher.finalize().into(),
             inode: None,
         };
         let entries = BTreeMap::from([(name.as_bytes().to_vec(), indexed)]);
@@ -235,7 +244,7 @@ impl<R: io::BufRead> Receiver<R> {
 }
 
 /// A file without a name.
-fn nameless(directory: &Path) -> io::Result<File> {
+pub fn nameless(directory: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(
         directory,

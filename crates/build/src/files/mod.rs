@@ -3,7 +3,7 @@
 mod context;
 mod directory;
 
-pub use context::{Context, ContextError};
+pub use context::{Context, ContextError, nameless};
 pub use directory::Directory;
 
 use std::fs::File;

@@ -16,7 +16,7 @@ use wharf_archive::tar::Kind;
 #[derive(Clone)]
 struct Loose {
     name: String,
-    bytes: Arc<[u8]>,
+    content: Content,
     mode: u32,
     modified: i64,
 }
@@ -50,7 +50,7 @@ impl<W: Worker> StageRun<'_, W> {
             let loose: Vec<(String, Content)> = plan
                 .loose
                 .iter()
-                .map(|loose| (loose.name.clone(), Content::Bytes(loose.bytes.clone())))
+                .map(|loose| (loose.name.clone(), loose.content.clone()))
                 .collect();
             let hash = plan
                 .cache_text(&loose)
@@ -85,7 +85,7 @@ impl<W: Worker> StageRun<'_, W> {
             .iter()
             .map(|file| Loose {
                 name: file.name.clone(),
-                bytes: file.content.as_bytes().into(),
+                content: Content::Bytes(file.content.as_bytes().into()),
                 mode: 0o644,
                 modified: self.now(),
             })
@@ -186,7 +186,12 @@ impl<W: Worker> StageRun<'_, W> {
     async fn download(&self, url: &str, copy: &Copy) -> Result<Loose, BuildError> {
         let fetched = self.worker().fetch(url, &self.output).await?;
         if !copy.checksum.is_empty() {
-            let digest = format!("sha256:{}", place::digest_hex(&fetched.bytes));
+            let content = fetched.content.clone();
+            let hash = blocking(move || {
+                place::content_hex(&content)
+                    .map_err(|error| BuildError::internal(error.to_string()))
+            });
+            let digest = format!("sha256:{}", hash.await?);
             if digest != copy.checksum {
                 return Err(BuildError::invalid(format!(
                     "digest mismatch {digest}: {}",
@@ -201,7 +206,7 @@ impl<W: Worker> StageRun<'_, W> {
         }
         Ok(Loose {
             name: fetched.name,
-            bytes: fetched.bytes.into(),
+            content: fetched.content,
             mode: 0o600,
             modified: fetched.modified,
         })
@@ -305,7 +310,7 @@ impl Plan {
     }
 
     fn place_loose(&self, layer: &mut Layer<'_>, loose: &Loose) -> Result<(), String> {
-        if self.unpack_downloads && self.unpack(layer, &Content::Bytes(loose.bytes.clone()))? {
+        if self.unpack_downloads && self.unpack(layer, &loose.content)? {
             return Ok(());
         }
         let mut tree = LooseTree(BTreeMap::new());
@@ -395,7 +400,7 @@ impl Files for LooseTree {
             entry: crate::files::file_entry(
                 path,
                 loose.mode,
-                loose.bytes.len() as u64,
+                loose.content.length(),
                 loose.modified,
             ),
             inode: None,
@@ -408,7 +413,7 @@ impl Files for LooseTree {
 
     fn content(&self, path: &[u8]) -> std::io::Result<Content> {
         match self.0.get(path) {
-            Some(loose) => Ok(Content::Bytes(loose.bytes.clone())),
+            Some(loose) => Ok(loose.content.clone()),
             None => Err(std::io::ErrorKind::NotFound.into()),
         }
     }

@@ -12,7 +12,7 @@ use wharf_spec::platform::Platform;
 use super::error::BuildError;
 use super::output::Output;
 use crate::dockerfile::instruction::{Mount, Network, Security};
-use crate::files::Files;
+use crate::files::{Content, Files};
 
 /// Writes a layer's tar; its error is Docker's text.
 pub type WriteLayer = Box<dyn FnOnce(&mut dyn Write) -> Result<(), String> + Send>;
@@ -129,7 +129,7 @@ pub struct Fetched {
     /// Name the address ends in; empty if it ends in a slash.
     pub name: String,
     /// What is in it.
-    pub bytes: Vec<u8>,
+    pub content: Content,
     /// Seconds since 1970, of `Last-Modified`; 0 if that is not known.
     pub modified: i64,
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use wharf_build::files::{Context, Files};
+use wharf_build::files::{Context, Files, nameless};
 use wharf_build::ignore::Patterns;
 use wharf_build::path::clean;
 
@@ -32,18 +32,23 @@ pub(super) fn from_upload(body: impl Read + Send, name: &str, scratch: &Path) ->
 pub(super) fn from_remote(remote: Remote, name: &str, scratch: &Path) -> Result<Source> {
     let internal = |error: wharf_build::files::ContextError| Error::internal(error.to_string());
     match remote {
-        Remote::Dockerfile(text) => Ok(Source {
-            context: Context::empty(scratch).map_err(internal)?,
-            dockerfile: text,
-            name: "Dockerfile".to_owned(),
-        }),
-        Remote::Archive(bytes) => {
-            let context = Context::receive(bytes.as_slice(), scratch).map_err(internal)?;
+        Remote::Dockerfile(content) => {
+            let text = content
+                .to_vec(MAX_TEXT)
+                .map_err(|error| Error::caused("read the Dockerfile", error))?;
+            Ok(Source {
+                context: Context::empty(scratch).map_err(internal)?,
+                dockerfile: String::from_utf8_lossy(&text).into_owned(),
+                name: "Dockerfile".to_owned(),
+            })
+        }
+        Remote::Archive(content) => {
+            let context = Context::receive(content.reader(), scratch).map_err(internal)?;
             with_dockerfile(context, name)
         }
         Remote::Directory(directory) => {
             let mut archive = std::io::BufWriter::new(
-                tempfile(scratch).map_err(|error| Error::caused("keep the context", error))?,
+                nameless(scratch).map_err(|error| Error::caused("keep the context", error))?,
             );
             pack(directory.path(), &mut archive)
                 .map_err(|error| Error::caused("read the repository", error))?;
@@ -57,12 +62,6 @@ pub(super) fn from_remote(remote: Remote, name: &str, scratch: &Path) -> Result<
             with_dockerfile(context, name)
         }
     }
-}
-
-fn tempfile(scratch: &Path) -> std::io::Result<std::fs::File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(scratch, flags, Mode::from_raw_mode(0o600))?.into())
 }
 
 fn pack(directory: &Path, out: &mut dyn std::io::Write) -> std::io::Result<()> {

@@ -1,22 +1,25 @@
 //! What a build downloads: files for `ADD`, and contexts that are not sent along.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use base64::Engine as _;
+use wharf_build::files::{Content, nameless};
 use wharf_build::solve::{Fetched, Output, is_git};
 use wharf_distribution::download::Download;
 
 use crate::{Engine, Error, Result, ids};
 
 /// Largest file that is downloaded.
-const LIMIT: usize = 4 << 30;
+const LIMIT: u64 = 64 << 30;
 
 /// A context from elsewhere.
 pub(super) enum Remote {
     /// Text: the Dockerfile, without anything else.
-    Dockerfile(String),
+    Dockerfile(Content),
     /// A tar.
-    Archive(Vec<u8>),
+    Archive(Content),
     /// A checked-out repository.
     Directory(Checkout),
 }
@@ -72,22 +75,46 @@ pub(super) async fn file(
         .map_or(0, |time| time.timestamp().as_second());
     Ok(Fetched {
         name,
-        bytes: download.bytes,
+        content: content(download),
         modified,
     })
 }
 
+/// The bytes of a download.
+fn content(download: Download) -> Content {
+    Content::Part {
+        file: std::sync::Arc::new(download.file),
+        offset: 0,
+        length: download.length,
+    }
+}
+
+/// The first bytes of a content.
+fn text(content: &Content, limit: u64) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    content
+        .reader()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::caused("read a download", error))?;
+    Ok(bytes)
+}
+
 async fn get(engine: &Engine, url: &str, authorization: Option<String>) -> Result<Download> {
+    let file = nameless(&engine.config.data_root)
+        .map_err(|error| Error::caused("keep a download", error))?;
     let download = engine
         .registry
-        .download(url, LIMIT, authorization.as_deref())
+        .download(url, LIMIT, authorization.as_deref(), file)
         .await
         .map_err(|error| Error::internal(error.to_string()))?;
     if download.status >= 400 {
+        let status = http_status(download.status);
+        let said = text(&content(download), 4 << 10)?;
         return Err(Error::internal(format!(
-            "failed to GET {url} with status {}: {}",
-            http_status(download.status),
-            String::from_utf8_lossy(&download.bytes)
+            "failed to GET {url} with status {status}: {}",
+            String::from_utf8_lossy(&said)
         )));
     }
     Ok(download)
@@ -125,9 +152,10 @@ fn name_of(url: &str, download: &Download) -> String {
 }
 
 /// The context that `remote` names.
-pub(super) async fn remote(engine: &Engine, remote: &str) -> Result<Remote> {
+pub(super) async fn remote(engine: &Engine, remote: &str, secrets: &Secrets) -> Result<Remote> {
     if is_git(remote) {
-        return checkout(engine, remote).await.map(Remote::Directory);
+        let checkout = checkout(engine, remote, secrets).await;
+        return checkout.map(Remote::Directory);
     }
     if !remote.starts_with("http://") && !remote.starts_with("https://") {
         return Err(Error::invalid(format!(
@@ -145,12 +173,14 @@ pub(super) async fn remote(engine: &Engine, remote: &str) -> Result<Remote> {
     let kind = kind.split(';').next().unwrap_or_default().trim().to_owned();
     // A server that does not know what it sends is not asked (moby `inspectResponse`).
     let unknown = kind.is_empty() || kind == "application/octet-stream";
-    let text = kind.starts_with("text/plain")
-        || ((unknown || !kind.starts_with("application/")) && !is_archive(&download.bytes));
-    Ok(if text {
-        Remote::Dockerfile(String::from_utf8_lossy(&download.bytes).into_owned())
+    let content = content(download);
+    let start = text(&content, wharf_archive::tar::BLOCK as u64)?;
+    let is_text = kind.starts_with("text/plain")
+        || ((unknown || !kind.starts_with("application/")) && !is_archive(&start));
+    Ok(if is_text {
+        Remote::Dockerfile(content)
     } else {
-        Remote::Archive(download.bytes)
+        Remote::Archive(content)
     })
 }
 
@@ -162,7 +192,8 @@ fn is_archive(bytes: &[u8]) -> bool {
 }
 
 /// Checks a repository out with `git`, as dockerd does: `url#ref:directory`.
-pub(super) async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> {
+/// `secrets` may have what the server wants to see.
+pub(super) async fn checkout(engine: &Engine, remote: &str, secrets: &Secrets) -> Result<Checkout> {
     let (address, fragment) = remote.split_once('#').unwrap_or((remote, ""));
     let (reference, part) = fragment.split_once(':').unwrap_or((fragment, ""));
     if reference.starts_with('-') {
@@ -188,17 +219,26 @@ pub(super) async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> 
     } else {
         reference
     };
-    git(&checkout.root, &["init", "-q"]).await?;
-    git(&checkout.root, &["remote", "add", "origin", &address]).await?;
+    let pass = Pass::of(&address, secrets);
+    let root = checkout.root.clone();
+    git(&root, pass.as_ref(), &["init", "-q"]).await?;
+    git(&root, pass.as_ref(), &["remote", "add", "origin", &address]).await?;
     let shallow = ["fetch", "-q", "--depth", "1", "origin", "--", reference];
     // Servers that know files only cannot cut history off.
     let whole = ["fetch", "-q", "origin", "--", reference];
-    if git(&checkout.root, &shallow).await.is_ok() || git(&checkout.root, &whole).await.is_ok() {
-        git(&checkout.root, &["checkout", "-q", "-f", "FETCH_HEAD"]).await?;
+    if git(&root, pass.as_ref(), &shallow).await.is_ok()
+        || git(&root, pass.as_ref(), &whole).await.is_ok()
+    {
+        git(
+            &root,
+            pass.as_ref(),
+            &["checkout", "-q", "-f", "FETCH_HEAD"],
+        )
+        .await?;
     } else {
         // A commit that is no branch's or tag's: all of it.
-        git(&checkout.root, &["fetch", "-q", "--tags", "origin"]).await?;
-        git(&checkout.root, &["checkout", "-q", "-f", reference]).await?;
+        git(&root, pass.as_ref(), &["fetch", "-q", "--tags", "origin"]).await?;
+        git(&root, pass.as_ref(), &["checkout", "-q", "-f", reference]).await?;
     }
     let submodules = [
         "submodule",
@@ -208,8 +248,8 @@ pub(super) async fn checkout(engine: &Engine, remote: &str) -> Result<Checkout> 
         "--recursive",
         "--depth=1",
     ];
-    git(&checkout.root, &submodules).await?;
-    let commit = git(&checkout.root, &["rev-parse", "HEAD"]).await?;
+    git(&root, pass.as_ref(), &submodules).await?;
+    let commit = git(&root, pass.as_ref(), &["rev-parse", "HEAD"]).await?;
     commit.trim().clone_into(&mut checkout.commit);
     if !part.is_empty() {
         checkout.part = inside(&checkout.root, part)?;
@@ -235,14 +275,58 @@ fn inside(root: &Path, part: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Secrets of a build by ID.
+pub(super) type Secrets = BTreeMap<String, Vec<u8>>;
+
+/// What a server of repositories wants to see: a setting of git and its value, which go to it as variables, so that nobody sees
+/// them on a command line.
+#[derive(Clone)]
+struct Pass {
+    key: String,
+    value: String,
+}
+
+impl Pass {
+    /// From the secrets that BuildKit takes (`source/git`, `authSecretNames`), with the host's name first.
+    fn of(address: &str, secrets: &Secrets) -> Option<Pass> {
+        let (scheme, rest) = address.split_once("://")?;
+        if !matches!(scheme, "http" | "https") {
+            return None;
+        }
+        let host = rest.split('/').next()?.rsplit('@').next()?;
+        let text = |name: &str| {
+            let known = secrets.get(&format!("{name}.{host}"));
+            let value = known.or_else(|| secrets.get(name))?;
+            Some(String::from_utf8_lossy(value).trim().to_owned())
+        };
+        let header = text("GIT_AUTH_HEADER").or_else(|| {
+            let token = format!("x-access-token:{}", text("GIT_AUTH_TOKEN")?);
+            let engine = base64::engine::general_purpose::STANDARD;
+            Some(format!("basic {}", engine.encode(token)))
+        })?;
+        Some(Pass {
+            key: format!("http.{scheme}://{host}/.extraHeader"),
+            value: format!("Authorization: {header}"),
+        })
+    }
+}
+
 /// Runs `git`; gives what it prints.
-async fn git(directory: &Path, words: &[&str]) -> Result<String> {
+async fn git(directory: &Path, pass: Option<&Pass>, words: &[&str]) -> Result<String> {
+    let pass = pass.cloned();
     let (directory, words): (PathBuf, Vec<String>) = (
         directory.to_owned(),
         words.iter().map(|word| (*word).to_owned()).collect(),
     );
     crate::blocking(move || {
-        let output = std::process::Command::new("git")
+        let mut command = std::process::Command::new("git");
+        if let Some(pass) = &pass {
+            command
+                .env("GIT_CONFIG_COUNT", "1")
+                .env("GIT_CONFIG_KEY_0", &pass.key)
+                .env("GIT_CONFIG_VALUE_0", &pass.value);
+        }
+        let output = command
             .arg("-C")
             .arg(&directory)
             .args(["-c", "protocol.file.allow=never"])
@@ -261,4 +345,34 @@ async fn git(directory: &Path, words: &[&str]) -> Result<String> {
         )))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_are_for_one_server() {
+        let secret = |name: &str| Secrets::from([(name.to_owned(), b"t\n".to_vec())]);
+        let pass = |address: &str, name: &str| {
+            Pass::of(address, &secret(name)).map(|pass| format!("{}={}", pass.key, pass.value))
+        };
+        let expected =
+            "http.https://h:1/.extraHeader=Authorization: basic eC1hY2Nlc3MtdG9rZW46dA==";
+        let rows = [
+            ("https://h:1/r.git", "GIT_AUTH_TOKEN", Some(expected)),
+            ("https://u@h:1/r.git", "GIT_AUTH_TOKEN.h:1", Some(expected)),
+            ("https://h:1/r.git", "GIT_AUTH_TOKEN.other", None),
+            (
+                "http://h/r.git",
+                "GIT_AUTH_HEADER.h",
+                Some("http.http://h/.extraHeader=Authorization: t"),
+            ),
+            ("git@h:r.git", "GIT_AUTH_TOKEN", None),
+            ("ssh://h/r.git", "GIT_AUTH_TOKEN", None),
+        ];
+        for (address, name, expected) in rows {
+            assert_eq!(pass(address, name).as_deref(), expected, "{address} {name}");
+        }
+    }
 }

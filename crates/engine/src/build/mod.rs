@@ -129,10 +129,19 @@ impl Engine {
         }
         let platform = match options.platform.as_str() {
             "" => None,
+            // Their results would be one index, which is no image of an engine.
+            text if text.contains(',') => {
+                return Err(Error::new(
+                    Kind::NotImplemented,
+                    format!(
+                        "several platforms in one build ({text}) are not supported: build for one at a time"
+                    ),
+                ));
+            }
             text => Some(Platform::parse(text).map_err(|error| Error::invalid(error.to_string()))?),
         };
-        let source = self.build_source(&options, body).await?;
         let brought = self.build_brought(&options).await?;
+        let source = self.build_source(&options, &brought.secrets, body).await?;
         let file = dockerfile::parse(&source.dockerfile)
             .map_err(|error| Error::invalid(error.message(&source.name)))?;
         let engine = self
@@ -312,6 +321,7 @@ impl Engine {
     async fn build_source(
         &self,
         options: &BuildOptions,
+        secrets: &fetch::Secrets,
         body: impl Read + Send + 'static,
     ) -> Result<context::Source> {
         let scratch = self.config.data_root.clone();
@@ -319,7 +329,7 @@ impl Engine {
         if options.remote.is_empty() {
             return blocking(move || context::from_upload(body, &name, &scratch)).await;
         }
-        let remote = fetch::remote(self, &options.remote).await?;
+        let remote = fetch::remote(self, &options.remote, secrets).await?;
         // Docker's classic builder keeps `.git`, BuildKit and its clients do not.
         let kept = options.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let kept = matches!(kept, Some(Some(value)) if value == "1" || value == "true");

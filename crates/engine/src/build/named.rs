@@ -92,7 +92,7 @@ impl EngineWorker {
         if let Some(files) = fetched.get(name) {
             return Ok(files.clone());
         }
-        let remote = fetch::remote(&self.engine, address)
+        let remote = fetch::remote(&self.engine, address, &self.secrets)
             .await
             .map_err(|error| failed(&error))?;
         let scratch = self.engine.config.data_root.clone();
@@ -101,20 +101,22 @@ impl EngineWorker {
                 .without_git()
                 .and_then(|()| checkout.files())
                 .map_err(|error| failed(&error))?,
-            Remote::Archive(bytes) => blocking(move || {
-                let context = Context::receive(bytes.as_slice(), &scratch);
+            Remote::Archive(content) => blocking(move || {
+                let context = Context::receive(content.reader(), &scratch);
                 context.map_err(|error| Error::invalid(error.to_string()))
             })
             .await
             .map(|context| Arc::new(context) as Arc<dyn Files>)
             .map_err(|error| failed(&error))?,
             // A file that is no archive is a file of that name.
-            Remote::Dockerfile(text) => {
+            Remote::Dockerfile(content) => {
                 let path = address.split(['?', '#']).next().unwrap_or_default();
                 let file = clean(path.rsplit('/').next().unwrap_or("context"));
-                let context = Context::of_file(&file, text.as_bytes(), &scratch)
-                    .map_err(|error| BuildError::internal(error.to_string()))?;
-                Arc::new(context)
+                let context = blocking(move || {
+                    Context::of_file(&file, &content, &scratch)
+                        .map_err(|error| Error::internal(error.to_string()))
+                });
+                Arc::new(context.await.map_err(|error| failed(&error))?)
             }
         };
         fetched.insert(name.to_owned(), files.clone());

@@ -102,8 +102,13 @@ impl EngineWorker {
     fn authorization(&self, url: &str) -> Option<String> {
         let (_, rest) = url.split_once("://")?;
         let host = rest.split(['/', '?', '#']).next()?;
+        let host = host.rsplit('@').next()?;
+        // Without the port (BuildKit `source/http`); with it is taken too.
+        let (name, _) = host.rsplit_once(':').unwrap_or((host, ""));
+        let name = name.trim_start_matches('[').trim_end_matches(']');
         let text = |kind: &str| {
-            let value = self.secrets.get(&format!("HTTP_AUTH_{kind}_{host}"))?;
+            let known = |host: &str| self.secrets.get(&format!("HTTP_AUTH_{kind}_{host}"));
+            let value = known(name).or_else(|| known(host))?;
             Some(String::from_utf8_lossy(value).trim().to_owned())
         };
         text("HEADER").or_else(|| text("TOKEN").map(|token| format!("Bearer {token}")))
@@ -274,7 +279,7 @@ impl Worker for EngineWorker {
         _output: &Output,
     ) -> Result<(Arc<dyn Files>, String), BuildError> {
         let checkout = async {
-            let checkout = fetch::checkout(&self.engine, address).await?;
+            let checkout = fetch::checkout(&self.engine, address, &self.secrets).await?;
             if !keep_git {
                 checkout.without_git()?;
             }

@@ -200,6 +200,13 @@ fn targets(file: &Dockerfile, sources: &Sources<'_>) -> Result<(), Failure> {
     print::out(&out)
 }
 
+/// BuildKit leaves out what is empty.
+fn tell(object: &mut Value, key: &str, text: &str) {
+    if !text.is_empty() {
+        object[key] = json!(text);
+    }
+}
+
 fn outline(matches: &Matches, file: &Dockerfile, sources: &Sources<'_>) -> Result<(), Failure> {
     let outline = wharf_build::outline::outline(file, matches.text_or_empty("target"))
         .map_err(Failure::new)?;
@@ -208,22 +215,33 @@ fn outline(matches: &Matches, file: &Dockerfile, sources: &Sources<'_>) -> Resul
             .arguments
             .iter()
             .map(|argument| {
-                json!({"name": argument.name, "description": argument.description, "value": argument.value})
+                let mut told = json!({"name": argument.name});
+                tell(&mut told, "description", &argument.description);
+                tell(&mut told, "value", &argument.value);
+                told
             })
             .collect();
         let named = |list: &[(String, bool)]| -> Vec<Value> {
             list.iter()
-                .map(|(name, required)| json!({"name": name, "required": required}))
+                .map(|(name, required)| match required {
+                    true => json!({"name": name, "required": true}),
+                    false => json!({"name": name}),
+                })
                 .collect()
         };
-        return sources.print(&json!({
-            "name": outline.name,
-            "description": outline.description,
-            "args": arguments,
-            "secrets": named(&outline.secrets),
-            "ssh": named(&outline.ssh),
-            "sources": sources.encoded(),
-        }));
+        let mut told = json!({"sources": sources.encoded()});
+        tell(&mut told, "name", &outline.name);
+        tell(&mut told, "description", &outline.description);
+        for (key, list) in [
+            ("args", arguments),
+            ("secrets", named(&outline.secrets)),
+            ("ssh", named(&outline.ssh)),
+        ] {
+            if !list.is_empty() {
+                told[key] = Value::Array(list);
+            }
+        }
+        return sources.print(&told);
     }
     let mut out = String::new();
     if !outline.name.is_empty() {
