@@ -13,7 +13,7 @@ use wharf_e2e::plugin::{self, Plugin};
 
 const ADDRESS: &str = "tcp://127.0.0.1:2376";
 
-fn openssl(dir: &Path, args: &[&str]) {
+pub(crate) fn openssl(dir: &Path, args: &[&str]) {
     let output = Command::new("openssl")
         .current_dir(dir)
         .args(args)
@@ -24,7 +24,7 @@ fn openssl(dir: &Path, args: &[&str]) {
 }
 
 /// An authority `<name>.pem` with its key.
-fn authority(dir: &Path, name: &str) {
+pub(crate) fn authority(dir: &Path, name: &str) {
     let (key, pem) = (format!("{name}-key.pem"), format!("{name}.pem"));
     let subject = format!("/CN={name}");
     let key_args = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
@@ -36,7 +36,7 @@ fn authority(dir: &Path, name: &str) {
 }
 
 /// A certificate `<file>.pem` for `name`, signed by an authority.
-fn certificate(dir: &Path, authority: &str, file: &str, name: &str) {
+pub(crate) fn certificate(dir: &Path, authority: &str, file: &str, name: &str) {
     let (key, pem, request) = (
         format!("{file}-key.pem"),
         format!("{file}.pem"),

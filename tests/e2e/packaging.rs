@@ -84,6 +84,7 @@ fn the_package_installs_and_the_tour_works() {
         "lib/systemd/system/wharf.service",
         "etc/wharf/daemon.json",
         "usr/share/bash-completion/completions/wharf",
+        "usr/share/man/man1/wharf-run.1",
     ] {
         machine.sh(&format!("test -s /{file}"));
     }

@@ -149,6 +149,22 @@ fn shared(program: &Path, share: &str) -> Result<Vec<Piece>> {
         let script = output(Command::new(program).args(["completion", shell]))?;
         pieces.push(piece(&format!("{share}/{place}"), script.into(), false));
     }
+    pieces.extend(manual(program, share)?);
+    Ok(pieces)
+}
+
+/// Every page of the manual, as `wharf man` writes them.
+fn manual(program: &Path, share: &str) -> Result<Vec<Piece>> {
+    let pages = tempfile::tempdir()?;
+    output(Command::new(program).arg("man").arg(pages.path()))?;
+    let mut pieces = Vec::new();
+    for entry in fs::read_dir(pages.path())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let path = format!("{share}/man/man1/{}", name.to_string_lossy());
+        pieces.push(piece(&path, fs::read(entry.path())?, false));
+    }
+    pieces.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(pieces)
 }
 

@@ -12,6 +12,7 @@ pub mod autostart;
 pub mod client;
 pub mod commands;
 pub mod config_file;
+pub mod context;
 pub mod copy;
 pub mod credentials;
 pub mod failure;

@@ -1,11 +1,14 @@
 //! What every command is given: who we are, the daemon, the configuration.
 
 use std::cell::OnceCell;
+use std::path::Path;
 
 use crate::autostart;
 use crate::client::Client;
 use crate::client::endpoint::{DEFAULT_SOCKET, Endpoint};
 use crate::config_file::ConfigFile;
+use crate::context::store::Store;
+use crate::context::{self, Place, env};
 use crate::failure::Failure;
 use crate::flags::parse::Matches;
 
@@ -17,6 +20,10 @@ pub struct Session {
     pub path: String,
     /// The daemon.
     pub client: Client,
+    /// The context in use.
+    pub context: String,
+    /// The daemon's address as it was given.
+    pub host: String,
     /// `-D` was given.
     pub debug: bool,
     config_directory: Option<String>,
@@ -29,7 +36,6 @@ impl Session {
     /// # Errors
     /// The daemon's address is not one.
     pub fn new(program: &'static str, path: String, globals: &Matches) -> Result<Session, Failure> {
-        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(level) = globals.text("log-level")
             && !matches!(
                 level,
@@ -40,23 +46,32 @@ impl Session {
                 "Unable to parse logging level: {level}"
             )));
         }
-        let hosts = globals.list("host");
-        if hosts.len() > 1 {
-            return Err(Failure::new(
-                "Failed to initialize: unable to resolve docker endpoint: Specify only one -H",
-            ));
-        }
-        let given = hosts.first().cloned().or_else(|| env("DOCKER_HOST"));
-        let is_default = given.is_none();
-        let endpoint = match given {
-            Some(host) => Endpoint::parse(&host).map_err(Failure::new)?,
-            None => Endpoint::Unix(DEFAULT_SOCKET.into()),
+        let config_directory = globals.text("config").map(str::to_owned);
+        let config = OnceCell::new();
+        let configured = || {
+            read_config(&config, config_directory.as_deref())
+                .current_context
+                .clone()
         };
+        let context = context::name(globals, configured)?;
+        let directory = crate::config_file::path(config_directory.as_deref());
+        let directory = directory.as_deref().and_then(Path::parent);
+        let place = match context::place(&context, globals, directory) {
+            Ok(place) => place,
+            // Whoever mends contexts can do without the one that is broken.
+            Err(_) if path.starts_with("context ") => Place {
+                endpoint: Endpoint::Unix(DEFAULT_SOCKET.into()),
+                host: String::new(),
+                named: true,
+            },
+            Err(failure) => return Err(failure),
+        };
+        let may_start = !place.named;
         let client = Client::new(
-            endpoint,
+            place.endpoint,
             env("DOCKER_API_VERSION").map(|version| version.trim_start_matches('v').to_owned()),
             Box::new(move || {
-                if is_default {
+                if may_start {
                     autostart::ensure_daemon()
                 } else {
                     Ok(false)
@@ -67,9 +82,11 @@ impl Session {
             program,
             path,
             client,
+            context,
+            host: place.host,
             debug: globals.on("debug"),
-            config_directory: globals.text("config").map(str::to_owned),
-            config: OnceCell::new(),
+            config_directory,
+            config,
         })
     }
 
@@ -80,11 +97,28 @@ impl Session {
 
     /// The client configuration; a file that cannot be read is told about and counts as empty.
     pub fn config(&self) -> &ConfigFile {
-        self.config.get_or_init(|| {
-            ConfigFile::load(self.config_directory.as_deref()).unwrap_or_else(|failure| {
-                crate::print::error_line(&format!("WARNING: {}", failure.message));
-                ConfigFile::default()
-            })
-        })
+        read_config(&self.config, self.config_directory.as_deref())
     }
+
+    /// The contexts that are kept.
+    ///
+    /// # Errors
+    /// There is no place for them.
+    pub fn contexts(&self) -> Result<Store, Failure> {
+        let path = self.config_path().ok_or_else(|| {
+            Failure::new(
+                "no place for contexts: neither --config, DOCKER_CONFIG nor HOME says where",
+            )
+        })?;
+        Ok(Store::new(path.parent().unwrap_or(Path::new("."))))
+    }
+}
+
+fn read_config<'a>(config: &'a OnceCell<ConfigFile>, directory: Option<&str>) -> &'a ConfigFile {
+    config.get_or_init(|| {
+        ConfigFile::load(directory).unwrap_or_else(|failure| {
+            crate::print::error_line(&format!("WARNING: {}", failure.message));
+            ConfigFile::default()
+        })
+    })
 }

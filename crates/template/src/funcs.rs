@@ -142,7 +142,7 @@ fn index(value: &Value, key: &Value) -> Result<Value, CallError> {
             .as_u64()
             .and_then(|i| items.get(usize::try_from(i).ok()?))
             .cloned()
-            .ok_or_else(|| CallError::Failed(format!("index out of range: {n}"))),
+            .ok_or_else(|| CallError::Failed("reflect: slice index out of range".to_owned())),
         (Value::Null, _) => Err(CallError::Failed("index of untyped nil".into())),
         (value, _) => Err(CallError::Failed(format!(
             "can't index item of type {}",

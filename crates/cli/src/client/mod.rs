@@ -5,6 +5,8 @@ pub mod endpoint;
 pub mod request;
 pub mod response;
 pub mod socket;
+pub mod ssh;
+pub mod tls;
 
 use std::cell::{OnceCell, RefCell};
 use std::io::{self, BufReader, Read, Write};
@@ -134,7 +136,8 @@ impl Client {
 
     /// Makes clients of the same daemon on other threads, with the version that was agreed on.
     pub fn another(&self, version: &str) -> impl FnOnce() -> Client + Send + 'static {
-        let (endpoint, version) = (self.endpoint.clone(), version.to_owned());
+        let endpoint = self.endpoint.clone();
+        let version = version.to_owned();
         move || Client::new(endpoint, Some(version), Box::new(|| Ok(false)))
     }
 
@@ -287,7 +290,7 @@ impl Client {
         if let Payload::Stream(body, _) = &mut request.payload {
             send_chunks(reader.get_mut(), *body)?;
         }
-        let head = read_head(&mut reader)?;
+        let head = read_head(&mut reader).map_err(|error| self.bridge_error(error))?;
         let body = Body::new(reader, &head, request.method == "HEAD");
         Ok(Response { head, body })
     }
@@ -302,6 +305,27 @@ impl Client {
         let socket = Arc::new(socket.map_err(|error| self.connect_error(error))?);
         let reader = BufReader::with_capacity(BUFFER, SharedSocket::new(Arc::clone(&socket)));
         Ok((socket, reader))
+    }
+
+    /// What a bridge could not tell before it was spoken through is a failure to connect.
+    fn bridge_error(&self, error: ClientError) -> ClientError {
+        match error {
+            ClientError::Read(cause)
+                if cause.kind() == io::ErrorKind::Other
+                    && matches!(self.endpoint, Endpoint::Tls(..) | Endpoint::Ssh(_)) =>
+            {
+                ClientError::Connect(self.endpoint.clone(), cause)
+            }
+            other => other,
+        }
+    }
+
+    /// A connection of its own, for whoever moves bytes himself.
+    ///
+    /// # Errors
+    /// No daemon answers.
+    pub fn dial(&self) -> Result<Arc<Socket>, ClientError> {
+        self.connect().map(|(socket, _)| socket)
     }
 
     fn connect_error(&self, error: io::Error) -> ClientError {

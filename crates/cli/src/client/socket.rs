@@ -1,11 +1,14 @@
-//! A connected stream, unix or tcp.
+//! A connected stream: unix, tcp, or one end of a pair whose other end another program or thread holds.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::endpoint::Endpoint;
+use super::tls;
 
 /// One connection to the daemon. Reading and writing take `&self`, so that two threads can share it.
 #[derive(Debug)]
@@ -14,6 +17,49 @@ pub enum Socket {
     Unix(UnixStream),
     /// Over the network.
     Tcp(TcpStream),
+    /// Through TLS or `ssh`.
+    Bridge(Bridge),
+}
+
+/// Why the other end of a pair closed, if there was a reason.
+type Tell = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// Our end of a pair of sockets.
+pub struct Bridge {
+    stream: UnixStream,
+    /// Something has come: an end from now on is an ordinary one.
+    spoken: AtomicBool,
+    tell: Tell,
+}
+
+impl Bridge {
+    /// `tell` is asked once the other end has closed before it said anything.
+    pub fn new(stream: UnixStream, tell: Tell) -> Bridge {
+        Bridge {
+            stream,
+            spoken: AtomicBool::new(false),
+            tell,
+        }
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = (&self.stream).read(buffer)?;
+        if n > 0 {
+            self.spoken.store(true, Ordering::Relaxed);
+        } else if !buffer.is_empty()
+            && !self.spoken.load(Ordering::Relaxed)
+            && let Some(why) = (self.tell)()
+        {
+            return Err(io::Error::other(why));
+        }
+        Ok(n)
+    }
+}
+
+impl std::fmt::Debug for Bridge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Bridge").field(&self.stream).finish()
+    }
 }
 
 impl Socket {
@@ -21,12 +67,14 @@ impl Socket {
     pub fn connect(endpoint: &Endpoint) -> io::Result<Socket> {
         match endpoint {
             Endpoint::Unix(path) => UnixStream::connect(path).map(Socket::Unix),
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(&*resolve(address)?)?;
-                // Attach streams are keystrokes: Nagle would hold each one back for an acknowledgement.
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+            Endpoint::Tcp(address) => tcp(address).map(Socket::Tcp),
+            Endpoint::Tls(address, files) => {
+                let host = address
+                    .rsplit_once(':')
+                    .map_or(&**address, |(host, _)| host);
+                tls::connect(tcp(address)?, host, files).map(Socket::Bridge)
             }
+            Endpoint::Ssh(target) => target.connect().map(Socket::Bridge),
         }
     }
 
@@ -35,6 +83,7 @@ impl Socket {
         match self {
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Bridge(bridge) => bridge.stream.shutdown(Shutdown::Write),
         }
     }
 
@@ -43,8 +92,16 @@ impl Socket {
         let _ = match self {
             Socket::Unix(stream) => stream.shutdown(Shutdown::Both),
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Socket::Bridge(bridge) => bridge.stream.shutdown(Shutdown::Both),
         };
     }
+}
+
+fn tcp(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(&*resolve(address)?)?;
+    // Attach streams are keystrokes: Nagle would hold each one back for an acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// The addresses of `host:port`. A static binary has no NSS, so names are looked up in `/etc/hosts` by ourselves.
@@ -91,6 +148,7 @@ impl Read for &Socket {
         match self {
             Socket::Unix(stream) => (&*stream).read(buffer),
             Socket::Tcp(stream) => (&*stream).read(buffer),
+            Socket::Bridge(bridge) => bridge.read(buffer),
         }
     }
 }
@@ -100,6 +158,7 @@ impl Write for &Socket {
         match self {
             Socket::Unix(stream) => (&*stream).write(bytes),
             Socket::Tcp(stream) => (&*stream).write(bytes),
+            Socket::Bridge(bridge) => (&bridge.stream).write(bytes),
         }
     }
 
@@ -113,6 +172,7 @@ impl AsFd for Socket {
         match self {
             Socket::Unix(stream) => stream.as_fd(),
             Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Bridge(bridge) => bridge.stream.as_fd(),
         }
     }
 }

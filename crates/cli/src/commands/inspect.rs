@@ -27,6 +27,19 @@ enum Kind {
     Image,
     Network,
     Volume,
+    Plugin,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Container => "container",
+            Kind::Image => "image",
+            Kind::Network => "network",
+            Kind::Volume => "volume",
+            Kind::Plugin => "plugin",
+        }
+    }
 }
 
 /// `container inspect`
@@ -75,6 +88,9 @@ pub fn volumes(session: &Session, matches: &Matches) -> Result<(), Failure> {
 /// The type is none, an object does not exist, or the template does not fit.
 pub fn any(session: &Session, matches: &Matches) -> Result<(), Failure> {
     const ALL: [Kind; 4] = [Kind::Container, Kind::Image, Kind::Network, Kind::Volume];
+    if let Some(name) = matches.args.iter().find(|name| name.is_empty()) {
+        return empty(Kind::Container, name, matches);
+    }
     let kinds: Vec<Kind> = match matches.text_or_empty("type") {
         "" if matches.given("type") => {
             return Err(Failure::new(
@@ -86,6 +102,7 @@ pub fn any(session: &Session, matches: &Matches) -> Result<(), Failure> {
         "image" => vec![Kind::Image],
         "network" => vec![Kind::Network],
         "volume" => vec![Kind::Volume],
+        "plugin" => vec![Kind::Plugin],
         other => {
             return Err(Failure::new(format!(
                 "unknown type: {}: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \
@@ -99,7 +116,13 @@ pub fn any(session: &Session, matches: &Matches) -> Result<(), Failure> {
         for kind in &kinds {
             match get(session, *kind, name, matches) {
                 Err(error) if error.status() == Some(404) && !one_kind => {}
-                other => return other,
+                found => {
+                    if found.is_ok() && matches.on("size") && *kind != Kind::Container {
+                        let kind = kind.word();
+                        print::error_line(&format!("WARNING: --size ignored for {kind}"));
+                    }
+                    return found;
+                }
             }
         }
         Err(ClientError::Malformed(format!(
@@ -108,12 +131,42 @@ pub fn any(session: &Session, matches: &Matches) -> Result<(), Failure> {
     })
 }
 
+/// `plugin inspect`
+///
+/// # Errors
+/// One of them does not exist, or the template does not fit.
+pub fn plugins(session: &Session, matches: &Matches) -> Result<(), Failure> {
+    inspect(session, matches, |name| {
+        get(session, Kind::Plugin, name, matches)
+    })
+}
+
+/// A name that is empty would ask for a list.
+fn no_name(kind: Kind, name: &str) -> ClientError {
+    ClientError::Malformed(match kind {
+        Kind::Image => format!("Error: No such image: {name}"),
+        kind => format!("invalid {} name or ID: value is empty", kind.word()),
+    })
+}
+
+fn empty(kind: Kind, name: &str, matches: &Matches) -> Result<(), Failure> {
+    print::out_line(if matches.text_or_empty("format").is_empty() {
+        "[]"
+    } else {
+        ""
+    })?;
+    Err(no_name(kind, name).into())
+}
+
 fn get(
     session: &Session,
     kind: Kind,
     name: &str,
     matches: &Matches,
 ) -> Result<String, ClientError> {
+    if name.trim().is_empty() {
+        return Err(no_name(kind, name));
+    }
     let request = match kind {
         Kind::Container => Request::get(format!("/containers/{name}/json")).query_if(
             matches.on("size"),
@@ -134,6 +187,7 @@ fn get(
             "true",
         ),
         Kind::Volume => Request::get(format!("/volumes/{name}")),
+        Kind::Plugin => Request::get(format!("/plugins/{name}/json")),
     };
     session.client.text(request)
 }
@@ -145,16 +199,30 @@ fn inspect(
     get: impl Fn(&str) -> Result<String, ClientError>,
 ) -> Result<(), Failure> {
     let _ = session;
+    local(&matches.args, matches, |name| {
+        get(name).map_err(|error| error.to_string())
+    })
+}
+
+/// The same for what is not asked of a daemon.
+///
+/// # Errors
+/// One of them does not exist, or the template does not fit.
+pub fn local(
+    names: &[String],
+    matches: &Matches,
+    get: impl Fn(&str) -> Result<String, String>,
+) -> Result<(), Failure> {
     let format = matches.text_or_empty("format");
     let template = (!format.is_empty() && format != "json")
         .then(|| Template::parse(format))
         .transpose()
         .map_err(|error| Failure::with_code(64, format!("template parsing error: {error}")))?;
     let (mut found, mut errors) = (Vec::new(), Vec::new());
-    for name in &matches.args {
+    for name in names {
         match get(name) {
             Ok(text) => found.push(text),
-            Err(error) => errors.push(error.to_string()),
+            Err(error) => errors.push(error),
         }
     }
     let out = match &template {

@@ -28,6 +28,8 @@ pub struct Listing {
     pub table: &'static str,
     /// The template of `--quiet`.
     pub quiet: &'static str,
+    /// The templates of `--format raw`, with `--quiet` and without, where that format exists.
+    pub raw: Option<[&'static str; 2]>,
 }
 
 /// One row.
@@ -50,7 +52,7 @@ impl Row {
     }
 
     /// The row as a JSON object; Go writes a row as a map, and maps with sorted keys.
-    fn value(&self) -> Value {
+    pub fn value(&self) -> Value {
         let sorted: BTreeMap<&String, &Value> = self.fields.iter().collect();
         Value::Object(
             sorted
@@ -88,7 +90,7 @@ impl Listing {
         let form = self.form(format, quiet);
         let (Form::Table(source) | Form::Plain(source)) = &form;
         let template = Template::parse(source)
-            .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+            .map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
         let mut out = String::new();
         if let Form::Table(_) = form {
             out.push_str(&self.header(&template)?);
@@ -112,12 +114,36 @@ impl Listing {
             || (source.contains("{{json .}}") && format.trim() != "json")
     }
 
+    /// Tries a whole format on a row in which every field is empty, as Docker's `ps` does before it asks the daemon.
+    ///
+    /// # Errors
+    /// Docker's text for a template that is none or does not fit.
+    pub fn try_format(&self, format: &str) -> Result<(), Failure> {
+        let template = Template::parse(format)
+            .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+        let mut empty = Row::new();
+        for (field, _) in self.headers {
+            empty = empty.with(field, "");
+        }
+        self.row(&template, &empty).map(drop).map_err(|failure| {
+            let text =
+                failure
+                    .message
+                    .replacen("template parsing error", "failed to execute template", 1);
+            Failure::new(text)
+        })
+    }
+
     fn form(&self, format: &str, quiet: bool) -> Form {
         let format = format.replace("\\t", "\t").replace("\\n", "\n");
         match format.trim() {
             "" | "table" if quiet => Form::Plain(self.quiet.to_owned()),
             "" | "table" => Form::Table(self.table.to_owned()),
             "json" => Form::Plain("{{json .}}".to_owned()),
+            "raw" if self.raw.is_some() => {
+                let [brief, full] = self.raw.unwrap_or_default();
+                Form::Plain(if quiet { brief } else { full }.to_owned())
+            }
             _ => match format.strip_prefix("table ") {
                 Some(_) if quiet => Form::Plain(self.quiet.to_owned()),
                 Some(template) => Form::Table(template.trim_matches(' ').to_owned()),
@@ -142,7 +168,7 @@ impl Listing {
             .of_headers();
         template
             .render(&data)
-            .map_err(|error| Failure::new(format!("failed to execute template: {error}")))
+            .map_err(|error| Failure::new(format!("template parsing error: {error}")))
     }
 
     fn row(&self, template: &Template, row: &Row) -> Result<String, Failure> {
@@ -158,7 +184,7 @@ impl Listing {
             .with_escaped_json();
         template
             .render(&data)
-            .map_err(|error| Failure::new(format!("failed to execute template: {error}")))
+            .map_err(|error| Failure::new(format!("template parsing error: {error}")))
     }
 }
 
@@ -197,6 +223,7 @@ mod tests {
         headers: &[("ID", "THING ID"), ("Name", "NAME"), ("Size", "SIZE")],
         table: "{{.ID}}\t{{.Name}}",
         quiet: "{{.ID}}",
+        raw: None,
     };
 
     fn rows() -> Vec<Row> {
@@ -262,7 +289,7 @@ mod tests {
             .expect_err("no such field");
         assert_eq!(
             failure.message,
-            "failed to execute template: template: :1:2: executing \"\" at <.Foo>: \
+            "template parsing error: template: :1:2: executing \"\" at <.Foo>: \
              can't evaluate field Foo in type *formatter.thing"
         );
     }

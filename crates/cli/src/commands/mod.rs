@@ -3,19 +3,23 @@
 pub mod build;
 pub mod completion;
 pub mod container;
+pub mod context;
 pub mod each;
 pub mod filter;
 pub mod image;
 pub mod inspect;
 pub mod listing;
+pub mod man;
 pub mod manifest;
 pub mod network;
+pub mod plugin;
+pub mod refused;
 pub mod registry;
 pub mod system;
 pub mod volume;
 pub mod volume_extras;
 
-pub use crate::flags::spec::{Arity, Command, Flag, int, list, switch, text};
+pub use crate::flags::spec::{Arity, Command, Flag, Run, int, list, switch, text};
 
 use crate::failure::Failure;
 use crate::flags::help;
@@ -30,38 +34,37 @@ pub struct Group {
     pub name: &'static str,
     /// One sentence for help.
     pub about: &'static str,
+    /// Docker's usage line of this group ends in `COMMAND` when one of its commands is not known.
+    pub usage_says_command: bool,
+}
+
+const fn group(name: &'static str, about: &'static str) -> Group {
+    let usage_says_command = matches!(name.as_bytes(), b"manifest" | b"volume");
+    Group {
+        name,
+        about,
+        usage_says_command,
+    }
 }
 
 /// The groups, as help lists them.
 pub const GROUPS: &[Group] = &[
-    Group {
-        name: "builder",
-        about: "Manage builds",
-    },
-    Group {
-        name: "container",
-        about: "Manage containers",
-    },
-    Group {
-        name: "image",
-        about: "Manage images",
-    },
-    Group {
-        name: "manifest",
-        about: "Manage Docker image manifests and manifest lists",
-    },
-    Group {
-        name: "network",
-        about: "Manage networks",
-    },
-    Group {
-        name: "system",
-        about: "Manage the engine",
-    },
-    Group {
-        name: "volume",
-        about: "Manage volumes",
-    },
+    group("builder", "Manage builds"),
+    group("checkpoint", "Manage checkpoints"),
+    group("container", "Manage containers"),
+    group("context", "Manage contexts"),
+    group("image", "Manage images"),
+    group(
+        "manifest",
+        "Manage Docker image manifests and manifest lists",
+    ),
+    group("network", "Manage networks"),
+    group("plugin", "Manage plugins"),
+    group("system", "Manage the engine"),
+    group("trust", "Manage trust on Docker images"),
+    group("trust key", "Manage keys for signing Docker images"),
+    group("trust signer", "Manage entities who can sign Docker images"),
+    group("volume", "Manage volumes"),
 ];
 
 /// The commands that help lists first.
@@ -70,9 +73,12 @@ pub const COMMON: &[&str] = &["run", "exec", "ps", "build", "images", "version",
 const TABLES: &[&[Command]] = &[
     build::COMMANDS,
     container::COMMANDS,
+    context::COMMANDS,
     image::COMMANDS,
     manifest::COMMANDS,
     network::COMMANDS,
+    plugin::COMMANDS,
+    refused::COMMANDS,
     registry::COMMANDS,
     volume::COMMANDS,
     system::COMMANDS,
@@ -81,6 +87,11 @@ const TABLES: &[&[Command]] = &[
 /// Flags before the command.
 pub const GLOBALS: &[Flag] = &[
     text("config", "Location of client config files"),
+    text(
+        "context",
+        "Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set with \"context use\")",
+    )
+    .short('c'),
     switch("debug", "Enable debug mode").short('D'),
     list("host", "Daemon socket to connect to").short('H'),
     text(
@@ -89,6 +100,11 @@ pub const GLOBALS: &[Flag] = &[
     )
     .short('l')
     .default("\"info\""),
+    switch("tls", "Use TLS; implied by --tlsverify"),
+    text("tlscacert", "Trust certs signed only by this CA").default("\"~/.docker/ca.pem\""),
+    text("tlscert", "Path to TLS certificate file").default("\"~/.docker/cert.pem\""),
+    text("tlskey", "Path to TLS key file").default("\"~/.docker/key.pem\""),
+    switch("tlsverify", "Use TLS and verify the remote"),
     switch("version", "Print version information and quit").short('v'),
 ];
 
@@ -104,7 +120,9 @@ pub fn of_group(group: &str) -> impl Iterator<Item = (&'static str, &'static Com
             let name = command
                 .paths
                 .iter()
-                .find_map(|path| path.strip_prefix(group)?.strip_prefix(' '))?;
+                .find_map(|path| path.strip_prefix(group)?.strip_prefix(' '))
+                // `dial-stdio` is for programs.
+                .filter(|name| !name.contains(' ') && *name != "dial-stdio")?;
             Some((name, command))
         })
         .collect();
@@ -147,7 +165,10 @@ pub fn dispatch(program: &'static str, words: &[String]) -> Result<(), Failure> 
     };
     match first.as_str() {
         "help" => explain(program, rest, &flags),
-        "completion" => completion::run(program, rest, &flags),
+        word if refused::SWARM.contains(&word) => Err(refused::swarm(program, word)),
+        "completion" => completion::run(program, rest),
+        "__complete" | "__completeNoDesc" => completion::candidates(program, rest),
+        "man" if program == "wharf" => man::run(rest),
         word => match GROUPS.iter().find(|group| group.name == word) {
             Some(group) => dispatch_in_group(program, group, rest, &globals),
             None => call(program, word, rest, &globals),
@@ -171,17 +192,26 @@ fn dispatch_in_group(
     words: &[String],
     globals: &Matches,
 ) -> Result<(), Failure> {
-    match words.split_first() {
-        None => print::out(&help::group(program, group)),
-        Some((word, _)) if word == "--help" || word == "-h" => {
-            print::out(&help::group(program, group))
-        }
-        Some((word, _)) if word.starts_with('-') => {
-            let error = FlagError::Unknown(word.trim_start_matches('-').to_owned());
-            let name = format!("{program} {}", group.name);
-            Err(bad_flags(&error, &format!("Usage:  {name}"), &name))
-        }
-        Some((word, rest)) => call(program, &format!("{} {word}", group.name), rest, globals),
+    let Some((word, rest)) = words.split_first() else {
+        // Nothing was asked for, so nothing goes to standard output.
+        print::error(&help::group(program, group));
+        return Ok(());
+    };
+    if word == "--help" || word == "-h" {
+        return print::out(&help::group(program, group));
+    }
+    if word.starts_with('-') {
+        let name = format!("{program} {}", group.name);
+        let flags: [&'static Flag; 0] = [];
+        let error = parse::parse(&flags, true, words)
+            .err()
+            .unwrap_or_else(|| FlagError::Unknown(word.trim_start_matches('-').to_owned()));
+        return Err(bad_flags(&error, &format!("Usage:  {name}"), &name));
+    }
+    let path = format!("{} {word}", group.name);
+    match GROUPS.iter().find(|group| group.name == path) {
+        Some(inner) => dispatch_in_group(program, inner, rest, globals),
+        None => call(program, &path, rest, globals),
     }
 }
 
@@ -197,13 +227,25 @@ fn explain(
     if let Some(group) = GROUPS.iter().find(|group| group.name == path) {
         return print::out(&help::group(program, group));
     }
-    match find(&path) {
-        Some(command) => print::out(&help::command(program, &path, command)),
-        None => Err(Failure::new(format!("unknown help topic: {path}"))),
+    if let Some(command) = find(&path) {
+        return print::out(&help::command(program, &path, command));
     }
+    // What is known of the beginning is no part of the topic.
+    let known = (1..words.len())
+        .rev()
+        .find(|n| {
+            let path = words[..*n].join(" ");
+            find(&path).is_some() || GROUPS.iter().any(|group| group.name == path)
+        })
+        .unwrap_or(0);
+    Err(Failure::new(format!(
+        "unknown help topic: {}",
+        words[known..].join(" ")
+    )))
 }
 
-fn find(path: &str) -> Option<&'static Command> {
+/// The command that is said so.
+pub fn find(path: &str) -> Option<&'static Command> {
     all().find(|command| command.paths.contains(&path))
 }
 
@@ -226,10 +268,11 @@ fn call(
         return print::out(&help::command(program, path, command));
     }
     parse::check_arity(command.arity, matches.args.len()).map_err(|reason| {
-        let verb = if matches!(command.arity, Arity::AtLeast(_)) {
-            "See"
-        } else {
-            "Run"
+        let verb = match command.arity {
+            Arity::AtLeast(_) => "See",
+            // So it stands in Docker's client.
+            Arity::AtMost(_) if program == "docker" => "SRun",
+            _ => "Run",
         };
         Failure::new(format!(
             "{program}: '{name}' {reason}\n\n{usage}\n\n{verb} '{name} --help' for more information"
@@ -247,16 +290,57 @@ fn bad_flags(error: &FlagError, usage: &str, name: &str) -> Failure {
 }
 
 fn unknown(program: &str, path: &str) -> Failure {
-    let (usage, scope) = match path.split_once(' ') {
-        Some((group, _)) => (
-            format!("Usage:  {program} {group}\n\n"),
-            format!("{program} {group}"),
-        ),
+    let (usage, scope) = match path.rsplit_once(' ') {
+        Some((group, _)) => {
+            let command = GROUPS
+                .iter()
+                .any(|known| known.name == group && known.usage_says_command);
+            let command = if command { " COMMAND" } else { "" };
+            (
+                format!("Usage:  {program} {group}{command}\n\n"),
+                format!("{program} {group}"),
+            )
+        }
         None => (String::new(), program.to_owned()),
     };
+    // Docker's own client makes no suggestions, and whoever calls us by its name expects its words.
+    let hint = match similar(path).filter(|_| program != "docker") {
+        Some(near) => format!("Did you mean '{program} {near}'?\n\n"),
+        None => String::new(),
+    };
     Failure::new(format!(
-        "{program}: unknown command: {program} {path}\n\n{usage}Run '{scope} --help' for more information"
+        "{program}: unknown command: {program} {path}\n\n{hint}{usage}Run '{scope} --help' for more information"
     ))
+}
+
+/// The command that was probably meant: few letters away, or with this beginning.
+fn similar(path: &str) -> Option<&'static str> {
+    let group = path.rsplit_once(' ').map(|(group, _)| group);
+    let known = all().flat_map(|command| command.paths.iter().copied());
+    let known = known.chain(GROUPS.iter().map(|group| group.name));
+    let mut near: Vec<(usize, &str)> = known
+        .filter(|known| known.rsplit_once(' ').map(|(group, _)| group) == group)
+        .map(|known| (distance(path, known), known))
+        .filter(|(away, known)| *away <= 2 && *away < known.len() || known.starts_with(path))
+        .collect();
+    near.sort_unstable();
+    near.first().map(|(_, known)| *known)
+}
+
+/// Letters to add, remove or change to make one word of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, c) in one.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, d) in other.iter().enumerate() {
+            let changed = corner + usize::from(c != *d);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[other.len()]
 }
 
 #[cfg(test)]

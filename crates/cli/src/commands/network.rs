@@ -157,6 +157,10 @@ const NETWORKS: Listing = Listing {
     ],
     table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
     quiet: "{{.ID}}",
+    raw: Some([
+        "network_id: {{.ID}}",
+        "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
+    ]),
 };
 
 fn ls(session: &Session, matches: &Matches) -> Result<(), Failure> {

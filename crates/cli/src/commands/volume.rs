@@ -24,6 +24,11 @@ pub const COMMANDS: &[Command] = &[
         flags: &[&[
             filter::FLAG,
             listing::FORMAT,
+            switch(
+                "cluster",
+                "Display only cluster volumes, of which there are none",
+            )
+            .hidden(),
             switch("quiet", "Only display volume names").short('q'),
         ]],
         stops_at_first_argument: false,
@@ -141,6 +146,7 @@ const VOLUMES: Listing = Listing {
     ],
     table: "{{.Driver}}\t{{.Name}}",
     quiet: "{{.Name}}",
+    raw: Some(["name: {{.Name}}", "name: {{.Name}}\ndriver: {{.Driver}}\n"]),
 };
 
 fn ls(session: &Session, matches: &Matches) -> Result<(), Failure> {
@@ -157,7 +163,8 @@ fn ls(session: &Session, matches: &Matches) -> Result<(), Failure> {
     print::out(&VOLUMES.render(&format, matches.on("quiet"), &rows)?)
 }
 
-fn row(volume: &Volume) -> Row {
+/// A row of the listing.
+pub fn row(volume: &Volume) -> Row {
     let usage = volume.usage_data.as_ref();
     let known = |shown: Option<String>| shown.unwrap_or_else(|| "N/A".into());
     Row::new()

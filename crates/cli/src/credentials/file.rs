@@ -1,14 +1,13 @@
 //! `auths` in `config.json`. Everything else in the file stays as it is.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize as _;
 use serde_json::{Map, Value, json};
 
 use super::{Auth, hostname};
+use crate::config_file::save_value;
 use crate::failure::Failure;
 
 /// The file and what it says.
@@ -107,44 +106,9 @@ impl AuthFile {
         }
     }
 
-    /// Tabs as Docker writes them.
     fn save(&self) -> Result<(), Failure> {
-        let mut text = Vec::new();
-        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-        self.value
-            .serialize(&mut serializer)
-            .map_err(|error| Failure::new(error.to_string()))?;
-        write_private(&self.path, &text)
+        save_value(&self.path, &self.value)
     }
-}
-
-/// Writes a file in one step, readable by its owner alone.
-pub(super) fn write_private(path: &Path, text: &[u8]) -> Result<(), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = target.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
-    let written =
-        create_private(&temporary, text).and_then(|()| std::fs::rename(&temporary, &target));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(failed)
-}
-
-fn create_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text)
 }
 
 /// The entry of a server in `auths`, by its name or by a name with scheme and path that older clients wrote.

@@ -15,8 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use wharf_sys::keyring;
 
-use super::file::write_private;
 use super::{Auth, hostname};
+use crate::config_file::write_private;
 use crate::failure::Failure;
 
 const FILE: &str = "wharf-credentials.json";

@@ -1,72 +1,106 @@
-//! Shell completions, generated from the command table.
-
-use clap::{Arg, ArgAction};
-
-use super::spec::{Flag, Kind};
-use crate::commands;
+//! Completion scripts. They know nothing themselves: they hand the words to `__complete` and take its answer, so that new flags and new
+//! containers are there at once. Its protocol is that of the library of Docker's client, so that scripts made for that work too.
 
 /// Shells that [`script`] writes for.
-pub const SHELLS: [&str; 4] = ["bash", "elvish", "fish", "zsh"];
+pub const SHELLS: [&str; 3] = ["bash", "fish", "zsh"];
 
 /// The completion script for a shell, `None` if the shell is not known.
-pub fn script(program: &'static str, shell: &str, globals: &[&'static Flag]) -> Option<Vec<u8>> {
-    let shell: clap_complete::Shell = shell.parse().ok()?;
-    let mut tree = tree(program, globals);
-    let mut out = Vec::new();
-    clap_complete::generate(shell, &mut tree, program, &mut out);
-    Some(out)
-}
-
-fn tree(program: &'static str, globals: &[&'static Flag]) -> clap::Command {
-    let groups = commands::GROUPS.iter().map(|group| {
-        clap::Command::new(group.name)
-            .about(group.about)
-            .subcommands(commands::of_group(group.name).map(|(name, command)| node(name, command)))
-    });
-    let top = commands::top_level().map(|(name, command)| node(name, command));
-    clap::Command::new(program)
-        .args(globals.iter().map(|flag| arg(flag)))
-        .subcommands(groups)
-        .subcommands(top)
-}
-
-fn node(name: &'static str, command: &commands::Command) -> clap::Command {
-    clap::Command::new(name)
-        .about(command.about)
-        .disable_help_flag(true)
-        .args(command.all_flags().filter(|flag| !flag.hidden).map(arg))
-}
-
-fn arg(flag: &Flag) -> Arg {
-    let action = match flag.kind {
-        Kind::Bool => ArgAction::SetTrue,
-        Kind::List => ArgAction::Append,
-        Kind::Text | Kind::Int => ArgAction::Set,
+pub fn script(program: &str, shell: &str) -> Option<String> {
+    let text = match shell {
+        "bash" => BASH,
+        "fish" => FISH,
+        "zsh" => ZSH,
+        _ => return None,
     };
-    let mut arg = Arg::new(flag.name)
-        .long(flag.name)
-        .help(flag.about)
-        .action(action);
-    if let Some(letter) = flag.short {
-        arg = arg.short(letter);
-    }
-    arg
+    Some(text.replace("PROGRAM", program))
 }
+
+/// Bash splits words at colons and equal signs, which names of images and flags have; the line itself is taken apart at blanks instead,
+/// and what stands before the last such sign is not repeated.
+const BASH: &str = r#"# bash completion for PROGRAM
+_PROGRAM() {
+    local line="${COMP_LINE:0:COMP_POINT}" answer directive=0 current before
+    local -a words
+    read -ra words <<<"$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    current="${words[${#words[@]}-1]}"
+    before="${current%"${current##*[:=]}"}"
+    COMPREPLY=()
+    while IFS= read -r answer; do
+        case $answer in
+            :[0-9]*) directive="${answer#:}" ;;
+            *)
+                answer="${answer%%$'\t'*}"
+                [[ $answer == "$current"* ]] && COMPREPLY+=("${answer#"$before"}")
+                ;;
+        esac
+    done < <("${words[0]}" __complete "${words[@]:1}" 2>/dev/null)
+    if (( directive & 2 )); then
+        compopt -o nospace 2>/dev/null
+    fi
+    if (( ! (directive & 4) )) && (( ${#COMPREPLY[@]} == 0 )); then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "${current##*[:=]}")
+    fi
+}
+complete -F _PROGRAM PROGRAM
+"#;
+
+const ZSH: &str = r#"#compdef PROGRAM
+# zsh completion for PROGRAM
+_PROGRAM() {
+    local answer directive=0
+    local -a candidates
+    while IFS= read -r answer; do
+        if [[ $answer == :<-> ]]; then
+            directive=${answer#:}
+        elif [[ $answer == *$'\t'* ]]; then
+            candidates+=("${${answer%%$'\t'*}//:/\\:}:${answer#*$'\t'}")
+        elif [[ -n $answer ]]; then
+            candidates+=("${answer//:/\\:}")
+        fi
+    done < <("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)
+    if (( ${#candidates} )); then
+        _describe -t values PROGRAM candidates
+    elif (( ! (directive & 4) )); then
+        _files
+    fi
+}
+if [[ ${zsh_eval_context[-1]} == loadautofunc ]]; then
+    _PROGRAM "$@"
+else
+    compdef _PROGRAM PROGRAM
+fi
+"#;
+
+const FISH: &str = r#"# fish completion for PROGRAM
+function __PROGRAM_complete
+    set -l words (commandline -opc) (commandline -ct)
+    set -l answers ($words[1] __complete $words[2..-1] 2>/dev/null)
+    set -l directive (string replace : "" -- $answers[-1])
+    if test (count $answers) -gt 1
+        printf "%s\n" $answers[1..-2]
+    else if test "$directive" = 0
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c PROGRAM -e
+complete -c PROGRAM -f -a "(__PROGRAM_complete)"
+"#;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_gets_a_script_that_names_the_commands() {
+    fn every_shell_gets_a_script_that_asks_the_program() {
         for shell in SHELLS {
-            let script =
-                String::from_utf8(script("wharf", shell, &[]).expect("known")).expect("text");
+            let script = script("wharf", shell).expect("known");
             assert!(
-                script.contains("container") && script.contains("publish"),
+                script.contains("__complete") && !script.contains("PROGRAM"),
                 "{shell}"
             );
         }
-        assert!(script("wharf", "tcl", &[]).is_none());
+        assert!(script("wharf", "tcl").is_none());
     }
 }

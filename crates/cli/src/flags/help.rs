@@ -36,9 +36,14 @@ pub fn usage_line(program: &str, path: &str, command: &Command) -> String {
 
 /// Help of a group of commands.
 pub fn group(program: &str, group: &Group) -> String {
-    let rows: Vec<(&str, &str)> = commands::of_group(group.name)
+    let mut rows: Vec<(&str, &str)> = commands::of_group(group.name)
         .map(|(name, command)| (name, command.about))
         .collect();
+    rows.extend(commands::GROUPS.iter().filter_map(|inner| {
+        let name = inner.name.strip_prefix(group.name)?.strip_prefix(' ')?;
+        Some((name, inner.about))
+    }));
+    rows.sort_unstable();
     format!(
         "Usage:  {program} {name} COMMAND\n\n{about}\n\nCommands:\n{rows}\n\
          Run '{program} {name} COMMAND --help' for more information on a command.\n",
@@ -52,6 +57,7 @@ pub fn group(program: &str, group: &Group) -> String {
 pub fn program(program: &str, globals: &[&'static Flag]) -> String {
     let mut groups: Vec<(&str, &str)> = commands::GROUPS
         .iter()
+        .filter(|group| !group.name.contains(' '))
         .map(|group| (group.name, group.about))
         .collect();
     if program == "wharf" {

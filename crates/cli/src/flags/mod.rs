@@ -2,5 +2,6 @@
 
 pub mod complete;
 pub mod help;
+pub mod man;
 pub mod parse;
 pub mod spec;

@@ -142,7 +142,12 @@ fn parse_long(
     };
     let Some(flag) = flags.iter().find(|flag| flag.name == name) else {
         if name == "help" {
-            matches.help = value.is_none_or(|value| parse_bool(value) != Ok(false));
+            let value = value.unwrap_or("true");
+            matches.help = parse_bool(value).map_err(|reason| FlagError::Invalid {
+                value: value.to_owned(),
+                flag: "--help".to_owned(),
+                reason,
+            })?;
             return Ok(());
         }
         return Err(FlagError::Unknown(name.to_owned()));
@@ -174,7 +179,7 @@ fn parse_letters(
                 matches.help_by_letter = true;
                 return Ok(());
             }
-            return Err(FlagError::UnknownShort(letter, letters.to_owned()));
+            return Err(FlagError::UnknownShort(letter, format!("{letter}{after}")));
         };
         if let Some(value) = after.strip_prefix('=') {
             return matches.set(flag, value);
@@ -188,7 +193,7 @@ fn parse_letters(
         }
         let value = rest
             .next()
-            .ok_or_else(|| FlagError::ShortNeedsArgument(letter, letters.to_owned()))?;
+            .ok_or_else(|| FlagError::ShortNeedsArgument(letter, letter.to_string()))?;
         return matches.set(flag, value);
     }
     Ok(())

@@ -181,6 +181,10 @@ pub const ISOLATION: &[Flag] = &[
     list("ulimit", "Ulimit options")
         .value("ulimit")
         .check(resources::check_ulimit),
+    switch(
+        "use-api-socket",
+        "Bind mount Docker API socket and required auth",
+    ),
     text("userns", "User namespace to use"),
     text("uts", "UTS namespace to use"),
     int("cpu-count", "CPU count (Windows only)").hidden(),

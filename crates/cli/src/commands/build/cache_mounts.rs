@@ -56,6 +56,7 @@ const LISTING: Listing = Listing {
     headers: &[("ID", "ID"), ("Size", "SIZE"), ("LastUsed", "LAST USED")],
     table: "{{.ID}}\t{{.Size}}\t{{.LastUsed}}",
     quiet: "{{.ID}}",
+    raw: None,
 };
 
 #[derive(Deserialize)]

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use wharf_api::container::{CreateRequest, CreateResponse};
 use wharf_spec::platform::Platform;
 
+use super::api_socket;
 use crate::client::ClientError;
 use crate::client::request::Request;
 use crate::commands::image;
@@ -76,6 +77,12 @@ pub fn create(
         .map(IdFile::create)
         .transpose()?;
     let name = image::reference::parse_any(&request.config.image)?;
+    let shared = matches.on("use-api-socket");
+    let mut request = request.clone();
+    if shared {
+        api_socket::plan(session, &mut request);
+    }
+    let request = &request;
     let quiet = matches.on("quiet");
     let platform = platform(matches)?;
     if let (Some(name), Some("always")) = (&name, matches.text("pull")) {
@@ -94,6 +101,11 @@ pub fn create(
         }
         (result, _) => result?,
     };
+    if shared && let Err(error) = api_socket::deliver(session, &response.id) {
+        print::error_line(&format!(
+            "WARNING: injecting docker config.json into container failed: {error}"
+        ));
+    }
     for warning in &response.warnings {
         print::error_line(&format!("WARNING: {warning}"));
     }

@@ -34,6 +34,10 @@ const CONTAINERS: Listing = Listing {
     ],
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
     quiet: "{{.ID}}",
+    raw: Some([
+        "container_id: {{.ID}}",
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\nstatus: {{.Status}}\nnames: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n",
+    ]),
 };
 
 /// `ps`
@@ -46,6 +50,17 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         format => format.to_owned(),
     };
     let listing = listing(matches.on("size"));
+    let format = if matches.on("quiet") && !format.is_empty() {
+        print::error_line(
+            "WARNING: Ignoring custom format, because both --format and --quiet are set.",
+        );
+        String::new()
+    } else {
+        format
+    };
+    if !matches!(format.as_str(), "" | "table" | "raw" | "json") {
+        listing.try_format(&format.replace("\\t", "\t").replace("\\n", "\n"))?;
+    }
     let with_size = matches.on("size") || (!matches.on("quiet") && listing.uses(&format, "Size"));
     let filters = filter::filters(matches);
     let last = if matches.on("latest") {
@@ -92,7 +107,8 @@ pub fn fetch(
     Ok(session.client.json(request)?)
 }
 
-fn row(container: &ContainerSummary, truncate: bool, now: Timestamp) -> Row {
+/// A row of the listing.
+pub fn row(container: &ContainerSummary, truncate: bool, now: Timestamp) -> Row {
     let command = if truncate {
         ellipsis(&container.command, 20)
     } else {

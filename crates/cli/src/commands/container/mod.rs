@@ -1,5 +1,6 @@
 //! Commands on containers.
 
+pub mod api_socket;
 pub mod attach;
 pub mod commit;
 pub mod cp;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod start;
 pub mod stats;
 pub mod top;
+mod top_view;
 pub mod update;
 
 use super::{Arity, Command, Flag, filter, inspect, int, list, listing, switch, text};
@@ -82,6 +84,8 @@ pub const COMMANDS: &[Command] = &[
         arity: Arity::AtLeast(1),
         flags: &[&[
             switch("attach", "Attach STDOUT/STDERR and forward signals").short('a'),
+            text("checkpoint", "Restore from this checkpoint").hidden(),
+            text("checkpoint-dir", "Use a custom checkpoint storage directory").hidden(),
             switch("interactive", "Attach container's STDIN").short('i'),
             DETACH_KEYS,
         ]],
@@ -341,7 +345,8 @@ pub const COMMANDS: &[Command] = &[
         paths: &["container top", "top"],
         usage: "CONTAINER [ps OPTIONS]",
         about: "Display the running processes of a container",
-        arity: Arity::AtLeast(1),
+        // Without a container, ours shows all of them; Docker's client refuses, and so does ours under its name.
+        arity: Arity::AtLeast(0),
         flags: &[],
         stops_at_first_argument: true,
         run: top::run,

@@ -17,6 +17,11 @@ use crate::stream::terminal;
 /// # Errors
 /// With `-a` or `-i` the container's exit code.
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
+    if !matches.text_or_empty("checkpoint").is_empty() {
+        return Err(Failure::new(
+            "--checkpoint is not supported: this engine makes no checkpoints; start the container without it",
+        ));
+    }
     if matches.on("attach") || matches.on("interactive") {
         if matches.args.len() > 1 {
             return Err(Failure::new(

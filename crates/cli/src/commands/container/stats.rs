@@ -32,6 +32,7 @@ const STATS: Listing = Listing {
     ],
     table: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
     quiet: "{{.ID}}",
+    raw: None,
 };
 
 /// How often the screen is drawn.
@@ -170,7 +171,7 @@ fn collect(receiver: &Receiver<(String, Stats)>, latest: &mut BTreeMap<String, S
 }
 
 /// Reads one container's samples on a connection and thread of its own.
-fn spawn_reader(
+pub(super) fn spawn_reader(
     session: &Session,
     name: &str,
     version: &str,
@@ -234,7 +235,7 @@ fn row(container: &str, stats: &Stats, truncate: bool) -> Row {
 }
 
 /// Counters are far below the range where a fraction loses whole numbers.
-fn as_u64(value: u64) -> f64 {
+pub(super) fn as_u64(value: u64) -> f64 {
     as_float(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
@@ -244,7 +245,7 @@ fn short(bytes: f64) -> String {
 }
 
 /// Usage without the page cache that can be dropped at once.
-fn memory_used(stats: &Stats) -> f64 {
+pub(super) fn memory_used(stats: &Stats) -> f64 {
     let memory = &stats.memory_stats;
     // cgroup v1 names it total_inactive_file, v2 inactive_file.
     let cache = memory
@@ -258,7 +259,7 @@ fn memory_used(stats: &Stats) -> f64 {
 }
 
 /// Share of one CPU, times the number of CPUs: 200% is two busy ones.
-fn cpu_percent(stats: &Stats) -> f64 {
+pub(super) fn cpu_percent(stats: &Stats) -> f64 {
     let used = as_u64(stats.cpu_stats.cpu_usage.total_usage)
         - as_u64(stats.precpu_stats.cpu_usage.total_usage);
     let system =
@@ -274,7 +275,7 @@ fn cpu_percent(stats: &Stats) -> f64 {
     }
 }
 
-fn block_io(stats: &Stats) -> (f64, f64) {
+pub(super) fn block_io(stats: &Stats) -> (f64, f64) {
     let entries = stats
         .blkio_stats
         .io_service_bytes_recursive

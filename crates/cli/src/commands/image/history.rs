@@ -23,6 +23,7 @@ const HISTORY: Listing = Listing {
     ],
     table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
     quiet: "{{.ID}}",
+    raw: None,
 };
 
 /// `history`

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use wharf_api::image::ImageSummary;
 
-use super::reference;
+use super::{reference, tree};
 use crate::client::request::Request;
 use crate::commands::filter;
 use crate::commands::listing::{Listing, Row, short_id};
@@ -30,6 +30,10 @@ const IMAGES: Listing = Listing {
     ],
     table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     quiet: "{{.ID}}",
+    raw: Some([
+        "image_id: {{.ID}}",
+        "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n",
+    ]),
 };
 
 /// `images`
@@ -37,6 +41,9 @@ const IMAGES: Listing = Listing {
 /// # Errors
 /// The daemon refuses, or the format does not fit.
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
+    if matches.on("tree") {
+        return tree::run(session, matches);
+    }
     let format = match matches.text_or_empty("format") {
         "" if !matches.on("quiet") => session.config().images_format.clone(),
         format => format.to_owned(),
@@ -74,7 +81,7 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
 const NONE: &str = "<none>";
 
 /// Repository, tag and digest of one row.
-type Name = [String; 3];
+pub type Name = [String; 3];
 
 /// The rows of an image: one for every tag, and one for a digest that no tag stands beside.
 fn names(image: &ImageSummary, with_digests: bool) -> Vec<Name> {
@@ -122,7 +129,8 @@ fn names(image: &ImageSummary, with_digests: bool) -> Vec<Name> {
     names
 }
 
-fn row(
+/// A row of the listing.
+pub fn row(
     image: &ImageSummary,
     [repository, tag, digest]: &Name,
     truncate: bool,
@@ -132,7 +140,8 @@ fn row(
     Row::new()
         .with(
             "Containers",
-            unknown(image.containers, image.containers.to_string()),
+            // Docker's client does not say how many here.
+            "N/A",
         )
         .with("CreatedAt", age::go_time(image.created))
         .with("CreatedSince", created_since(image.created, now))

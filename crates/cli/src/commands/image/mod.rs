@@ -13,6 +13,7 @@ pub mod reference;
 pub mod rm;
 pub mod save;
 pub mod tag;
+mod tree;
 
 use super::{Arity, Command, Flag, filter, inspect, list, listing, switch, text};
 
@@ -37,6 +38,10 @@ pub const COMMANDS: &[Command] = &[
             listing::FORMAT,
             NO_TRUNC,
             switch("quiet", "Only show image IDs").short('q'),
+            switch(
+                "tree",
+                "List multi-platform images as a tree (EXPERIMENTAL)",
+            ),
         ]],
         stops_at_first_argument: false,
         run: ls::run,

@@ -21,6 +21,7 @@ const LISTING: Listing = Listing {
     ],
     table: "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}",
     quiet: "{{.Name}}",
+    raw: None,
 };
 
 #[derive(Debug, Default, Deserialize)]

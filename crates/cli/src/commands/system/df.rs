@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use wharf_api::container::ContainerSummary;
 use wharf_api::system::DiskUsage;
 
+use super::df_format;
 use crate::client::request::Request;
 use crate::commands::image::reference;
 use crate::commands::listing::{Listing, Row, ellipsis, short_id};
@@ -15,7 +16,8 @@ use crate::text::age;
 use crate::text::size::{as_float, decimal, decimal_short};
 
 const SUMMARY: Listing = Listing {
-    type_name: "*formatter.diskUsageContext",
+    // The first row's: no other is reached when a field is not there.
+    type_name: "*formatter.diskUsageImagesContext",
     headers: &[
         ("Type", "TYPE"),
         ("TotalCount", "TOTAL"),
@@ -25,6 +27,10 @@ const SUMMARY: Listing = Listing {
     ],
     table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
     quiet: "{{.Type}}",
+    raw: Some([
+        "",
+        "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n",
+    ]),
 };
 
 /// `system df`
@@ -33,6 +39,15 @@ const SUMMARY: Listing = Listing {
 /// The daemon refuses, or the format does not fit.
 pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let usage: DiskUsage = session.client.json(Request::get("/system/df"))?;
+    let format = matches.text_or_empty("format");
+    if matches.on("verbose") && !matches!(format, "" | "table") {
+        let format = if format == "json" {
+            "{{json .}}"
+        } else {
+            format
+        };
+        return df_format::print(&usage, format);
+    }
     if matches.on("verbose") {
         return print::out(&verbose(&usage)?);
     }
@@ -173,6 +188,7 @@ fn table(
         headers,
         table: template,
         quiet: "",
+        raw: None,
     }
     .render("", false, rows)
 }

@@ -27,6 +27,18 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let template = template
         .transpose()
         .map_err(|error| Failure::with_code(64, format!("Error parsing format: {error}")))?;
+    if let Some(template) = &template {
+        // Docker's client tries the format before it asks the daemon.
+        let empty = Event::new("", "", wharf_api::events::Actor::default(), 0);
+        match shown(&empty, Some(template)) {
+            // Which attributes there are depends on the event.
+            Err(failure) if !failure.message.contains("map has no entry") => {
+                let message = format!("Error parsing format: {}", failure.message);
+                return Err(Failure::with_code(64, message));
+            }
+            _ => {}
+        }
+    }
     let filters = filter::filters(matches);
     let mut request =
         Request::get("/events").query_if(!filters.is_empty(), "filters", filters.to_query());

@@ -26,8 +26,9 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
         return formatted(session, format, server);
     }
     let mut out = format!(
-        "Client: Wharf\n Version:    {}\n Context:    default\n Debug Mode: {}\n\nServer:\n",
+        "Client: Wharf\n Version:    {}\n Context:    {}\n Debug Mode: {}\n\nServer:\n",
         env!("CARGO_PKG_VERSION"),
+        session.context,
         session.debug
     );
     match &server {
@@ -56,7 +57,7 @@ fn formatted(
     let template = Template::parse(format)
         .map_err(|error| Failure::with_code(64, format!("template parsing error: {error}")))?;
     let client = json!({
-        "Debug": session.debug, "Context": "default", "Plugins": [], "Warnings": null,
+        "Debug": session.debug, "Context": session.context, "Plugins": [], "Warnings": null,
         "Version": env!("CARGO_PKG_VERSION"), "Platform": {"Name": "Wharf"},
     });
     let (mut value, errors) = match server {
@@ -71,6 +72,9 @@ fn formatted(
             map.insert("ServerErrors".into(), json!([error.to_string()]));
         }
         map.insert("ClientInfo".into(), client);
+        if let Some(config) = map.get_mut("RegistryConfig") {
+            sort_keys(config);
+        }
     }
     match template.render(&Data::row(&value, "system.dockerInfo")) {
         Ok(text) => print::out_line(&text)?,
@@ -80,6 +84,14 @@ fn formatted(
         }
     }
     errors.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Docker's client writes this part of the answer as maps, and Go writes maps with sorted keys.
+fn sort_keys(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.sort_keys();
+        map.values_mut().for_each(sort_keys);
+    }
 }
 
 /// The server's part, a line at a time.

@@ -2,6 +2,8 @@
 
 pub mod check;
 pub mod df;
+mod df_format;
+pub mod dial;
 pub mod events;
 pub mod info;
 pub mod prune;
@@ -71,6 +73,15 @@ pub const COMMANDS: &[Command] = &[
         )]],
         stops_at_first_argument: false,
         run: check::run,
+    },
+    Command {
+        paths: &["system dial-stdio"],
+        usage: "",
+        about: "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
+        arity: Arity::None,
+        flags: &[],
+        stops_at_first_argument: false,
+        run: dial::run,
     },
     Command {
         paths: &["system df"],

@@ -53,8 +53,21 @@ fn formatted(session: &Session, format: &str, server: Option<&Version>) -> Resul
     let rendered = template.render(&Data::row(&value, "system.versionInfo").with_absent(&renamed));
     rendered.or_else(|error| {
         print::out_line("")?;
-        Err(Failure::new(named(&error)))
+        Err(Failure::new(typed(&named(&error))))
     })
+}
+
+/// A field that is not there, in the words for the types that Docker's client has here.
+fn typed(error: &str) -> String {
+    let Some((before, field)) = error.split_once("map has no entry for key ") else {
+        return error.to_owned();
+    };
+    let type_name = match before.contains("<.Server.") {
+        true => "*types.Version",
+        false => "system.clientVersion",
+    };
+    let field = field.trim_matches('"');
+    format!("{before}can't evaluate field {field} in type {type_name}")
 }
 
 /// The Go names of the machine's architecture, as the daemon uses them.
@@ -87,7 +100,7 @@ fn value(session: &Session, server: Option<&Version>) -> Value {
             "Os": std::env::consts::OS,
             "Arch": architecture(),
             "BuildTime": "",
-            "Context": "default",
+            "Context": session.context,
         },
         "Server": server.map(|server| serde_json::to_value(server).unwrap_or_default()),
     })
@@ -95,11 +108,12 @@ fn value(session: &Session, server: Option<&Version>) -> Value {
 
 fn text(session: &Session, server: Option<&Version>) -> String {
     let mut out = format!(
-        "Client: Wharf\n Version:\t{}\n API version:\t{}\n OS/Arch:\t{}/{}\n Context:\tdefault\n",
+        "Client: Wharf\n Version:\t{}\n API version:\t{}\n OS/Arch:\t{}/{}\n Context:\t{}\n",
         env!("CARGO_PKG_VERSION"),
         api_version(session),
         std::env::consts::OS,
         architecture(),
+        session.context,
     );
     let Some(server) = server else {
         return align(&out, LAYOUT);
