@@ -344,7 +344,7 @@ mod tests {
         for (words, expected) in [
             (&["--foo"][..], "unknown flag: --foo"),
             (&["-z"], "unknown shorthand flag: 'z' in -z"),
-            (&["-tz"], "unknown shorthand flag: 'z' in -tz"),
+            (&["-tz"], "unknown shorthand flag: 'z' in -z"),
             (&["--name"], "flag needs an argument: --name"),
             (&["-p"], "flag needs an argument: 'p' in -p"),
             (&["--=x"], "bad flag syntax: --=x"),
