@@ -24,8 +24,8 @@ use crate::store::{Pins, Store};
 
 /// The unit of compression. Changing it, or the level, changes digests of layers that are pushed for the first time, and nothing else.
 const BLOCK: usize = 512 * 1024;
-/// Within a few percent of Docker's level 6 in size, at half its cost.
-const LEVEL: u32 = 5;
+/// Three percent larger than Docker's level 6, at half the cost (files of `/usr`: 39.7 % of their size against 38.5 %).
+const LEVEL: u32 = 3;
 /// Zstandard's default.
 const ZSTD_LEVEL: i32 = 3;
 /// No name, no time, unknown system (RFC 1952, 2.3).
