@@ -317,6 +317,36 @@ fn an_engine_s_images_are_served_to_its_neighbour() {
 }
 
 #[test]
+fn commands_name_what_is_not_there_and_make_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (root, users) = (dir.path().join("store"), dir.path().join("htpasswd"));
+    for (command, option, complaint) in [
+        (&["gc"][..], "--root", "there is no registry in "),
+        (&["check", "--read"], "--root", "there is no registry in "),
+        (&["repo", "ls"], "--root", "there is no registry in "),
+        (&["repo", "tags", "a"], "--root", "there is no registry in "),
+        (&["user", "ls"], "--htpasswd", "htpasswd: No such file"),
+        (&["user", "rm", "x"], "--htpasswd", "htpasswd: No such file"),
+    ] {
+        let place = if option == "--root" { &root } else { &users };
+        let mut wharf = Command::new(wharf_program());
+        let output = wharf
+            .arg("registry")
+            .args(command)
+            .arg(option)
+            .arg(place)
+            .output();
+        let output = output.expect("wharf runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(complaint),
+            "{command:?}: {said}"
+        );
+    }
+    assert!(!root.exists() && !users.exists());
+}
+
+#[test]
 fn pages_in_a_browser() {
     let engine = Engine::start();
     let root = store(&engine, "registry");

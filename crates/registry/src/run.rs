@@ -40,6 +40,9 @@ pub enum RunError {
         #[source]
         source: Box<StorageError>,
     },
+    /// A directory without a store, where one is needed.
+    #[error("there is no registry in {0}")]
+    Nothing(String),
     /// Object store.
     #[error(transparent)]
     Cloud(#[from] CloudError),
@@ -85,6 +88,17 @@ pub fn open_storage(config: &Config) -> Result<Storage, RunError> {
             place: config.root.display().to_string(),
             source: Box::new(source),
         })
+}
+
+/// The same for those who only look after a store: none is made.
+///
+/// # Errors
+/// There is none, or it cannot be opened.
+pub fn open_existing(config: &Config) -> Result<Storage, RunError> {
+    if config.storage.url.is_none() && !config.root.join("oci-layout").exists() {
+        return Err(RunError::Nothing(config.root.display().to_string()));
+    }
+    open_storage(config)
 }
 
 /// A registry that listens.

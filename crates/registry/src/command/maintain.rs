@@ -9,7 +9,7 @@ use super::{Failure, Place};
 use crate::collect::{self, check as structure, scrub};
 use crate::config::{Config, units};
 use crate::content::{Content, Settings};
-use crate::run::open_storage;
+use crate::run::open_existing;
 use crate::storage::Storage;
 use crate::upstream::Upstreams;
 
@@ -56,7 +56,7 @@ fn alone(storage: &Storage) -> Option<std::fs::File> {
 
 pub(super) async fn gc(gc: &Gc) -> Result<ExitCode, Failure> {
     let mut config = gc.place.load()?;
-    let storage = open_storage(&config)?;
+    let storage = open_existing(&config)?;
     let alone = alone(&storage);
     config.gc.untagged |= gc.delete_untagged;
     config.gc.lease = match &gc.lease {
@@ -105,7 +105,7 @@ async fn refresh_index(content: &Content, wanted: bool) -> Result<(), Failure> {
 
 pub(super) async fn check(check: &Check) -> Result<ExitCode, Failure> {
     let config: Config = check.place.load()?;
-    let storage = open_storage(&config)?;
+    let storage = open_existing(&config)?;
     let content = Content::new(storage, Settings::of(&config));
     let upstreams = Upstreams::open(&config)?;
     let damaged = match check.read {

@@ -6,9 +6,9 @@ use clap::Subcommand;
 
 use super::{Failure, Place};
 use crate::config::units::show_size;
-use crate::content::{Content, Settings};
+use crate::content::{Content, ContentError, Settings};
 use crate::name::{RepoName, Tag};
-use crate::run::open_storage;
+use crate::run::open_existing;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Repo {
@@ -41,7 +41,7 @@ pub(super) enum Repo {
 
 fn open(place: &Place) -> Result<Content, Failure> {
     let config = place.load()?;
-    Ok(Content::new(open_storage(&config)?, Settings::of(&config)))
+    Ok(Content::new(open_existing(&config)?, Settings::of(&config)))
 }
 
 fn parse(name: &str) -> Result<RepoName, Failure> {
@@ -53,7 +53,8 @@ pub(super) async fn run(command: &Repo) -> Result<ExitCode, Failure> {
         Repo::Ls { place, quiet } => list(&open(place)?, *quiet).await?,
         Repo::Tags { place, name } => {
             let content = open(place)?;
-            for tagged in content.tagged(&parse(name)?).await? {
+            let repo = existing(&content, name).await?;
+            for tagged in content.tagged(&repo).await? {
                 println!("{:<30} {}", tagged.tag, tagged.digest);
             }
         }
@@ -87,15 +88,25 @@ async fn list(content: &Content, quiet: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn remove(content: &Content, name: &str) -> Result<(), Failure> {
-    if let Some((repo, tag)) = name.split_once(':') {
-        let tag = Tag::parse(tag).ok_or_else(|| format!("{tag:?} is no tag"))?;
-        return Ok(content.remove_tag(&parse(repo)?, &tag).await?);
-    }
+/// A repository that there is.
+async fn existing(content: &Content, name: &str) -> Result<RepoName, Failure> {
     let repo = parse(name)?;
-    content
-        .require_repository(&repo)
-        .await
-        .map_err(|_| format!("there is no repository {repo}"))?;
-    Ok(content.remove_repository(&repo).await?)
+    match content.require_repository(&repo).await {
+        Ok(()) => Ok(repo),
+        Err(ContentError::NameUnknown) => Err(format!("there is no repository {repo}").into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn remove(content: &Content, name: &str) -> Result<(), Failure> {
+    let Some((repo, tag)) = name.split_once(':') else {
+        let repo = existing(content, name).await?;
+        return Ok(content.remove_repository(&repo).await?);
+    };
+    let tag = Tag::parse(tag).ok_or_else(|| format!("{tag:?} is no tag"))?;
+    let repo = existing(content, repo).await?;
+    match content.remove_tag(&repo, &tag).await {
+        Err(ContentError::ManifestUnknown) => Err(format!("there is no tag {name}").into()),
+        other => Ok(other?),
+    }
 }

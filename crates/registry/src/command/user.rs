@@ -118,20 +118,24 @@ pub(super) async fn run(command: &User) -> Result<ExitCode, Failure> {
         }
         User::Rm { file, name } => {
             let path = file.path()?;
-            let known = htpasswd::names(&std::fs::read_to_string(&path)?);
+            let known = htpasswd::names(&read(&path)?);
             if !known.contains(name) {
                 return Err(format!("there is no user {name} in {}", path.display()).into());
             }
             edit(&path, name, None)?;
         }
         User::Ls { file } => {
-            for name in htpasswd::names(&std::fs::read_to_string(file.path()?)?) {
+            for name in htpasswd::names(&read(&file.path()?)?) {
                 println!("{name}");
             }
         }
         User::Robot(command) => return robot(command).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 /// Replaces the file in one step, so that a server never reads half of it.
