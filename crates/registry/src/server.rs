@@ -243,10 +243,11 @@ impl Server {
     /// Fails where nothing may change.
     pub fn require_writable(&self) -> Result<(), ApiError> {
         if self.config.storage.read_only || self.source.is_some() {
-            return Err(ApiError::new(
-                Code::Unsupported,
-                "the registry is read-only",
-            ));
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            return Err(
+                ApiError::new(Code::Unsupported, "the registry is read-only")
+                    .with_header(header::ALLOW, allowed),
+            );
         }
         Ok(())
     }
