@@ -308,13 +308,13 @@ fn what_a_configuration_network_says_is_said_there_alone() {
     let engine = Engine::empty();
     let create = |body: Value| engine.api().post("/networks/create", &body);
     let options = json!({"com.docker.network.bridge.enable_icc": "false"});
-    create(json!({
+    let _ = create(json!({
         "Name": "conf", "ConfigOnly": true, "Labels": {"a": "b"}, "Options": options, "EnableIPv6": true,
         "IPAM": {"Config": [{"Subnet": "10.72.0.0/24", "IPRange": "10.72.0.128/25"}, {"Subnet": "fd00:72::/64"}]}
     }))
     .expect(201);
     let taken = json!({"Name": "real", "ConfigFrom": {"Network": "conf"}});
-    create(taken.clone()).expect(201);
+    let _ = create(taken.clone()).expect(201);
     let real = network(&engine, "real");
     assert_eq!(real["Driver"], "bridge");
     assert_eq!(real["EnableIPv6"], true);

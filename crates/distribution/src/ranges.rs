@@ -29,8 +29,8 @@ const LARGEST: u64 = 16 << 20;
 const LASTS: Duration = Duration::from_millis(50);
 /// Pieces on their way.
 const WINDOW: usize = 3;
-/// Bytes of one piece that wait in memory for their turn.
-const AHEAD: u32 = PIECE as u32;
+/// Bytes of one piece that wait in memory for their turn: as many as the smallest has.
+const AHEAD: u32 = 512 << 10;
 /// Bytes of a piece, counted against [`AHEAD`] until they are taken.
 type Part = Result<(Bytes, OwnedSemaphorePermit), RegistryError>;
 

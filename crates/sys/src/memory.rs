@@ -41,19 +41,26 @@ unsafe extern "C" fn collect_read_only(
     data: *mut c_void,
 ) -> libc::c_int {
     // SAFETY: takes a number; every Linux system knows this one.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let page = address(unsafe { libc::sysconf(libc::_SC_PAGESIZE) });
     // SAFETY: per this function's contract, both pointers are valid and nobody else uses the vector meanwhile.
     let (info, segments) = unsafe { (&*info, &mut *data.cast::<Vec<Range<usize>>>()) };
     // SAFETY: the structure describes a loaded program: so many headers are at that address as long as it is loaded.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
     for header in headers {
         if header.p_type == PT_LOAD && header.p_flags & PF_W == 0 {
-            let start = info.dlpi_addr as usize + header.p_vaddr as usize;
-            let end = start + header.p_memsz as usize;
+            let start = address(info.dlpi_addr) + address(header.p_vaddr);
+            let end = start + address(header.p_memsz);
             segments.push(start & !(page - 1)..end & !(page - 1));
         }
     }
     1
+}
+
+/// What the C library has as an integer of its own: an address or a length in this process.
+fn address(number: impl TryInto<usize>) -> usize {
+    number
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("addresses are as wide as usize"))
 }
 
 #[cfg(test)]
