@@ -286,7 +286,9 @@ impl Client {
     ) -> Result<Response, ClientError> {
         let socket = Arc::clone(&reader.get_ref().socket);
         let bytes = request.bytes(version, &self.user_agent);
-        (&*socket).write_all(&bytes).map_err(ClientError::Write)?;
+        (&*socket)
+            .write_all(&bytes)
+            .map_err(|error| self.bridge_error(ClientError::Write(error)))?;
         if let Payload::Stream(body, _) = &mut request.payload {
             send_chunks(reader.get_mut(), *body)?;
         }
@@ -310,7 +312,7 @@ impl Client {
     /// What a bridge could not tell before it was spoken through is a failure to connect.
     fn bridge_error(&self, error: ClientError) -> ClientError {
         match error {
-            ClientError::Read(cause)
+            ClientError::Read(cause) | ClientError::Write(cause)
                 if cause.kind() == io::ErrorKind::Other
                     && matches!(self.endpoint, Endpoint::Tls(..) | Endpoint::Ssh(_)) =>
             {

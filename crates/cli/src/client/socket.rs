@@ -43,16 +43,33 @@ impl Bridge {
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = (&self.stream).read(buffer)?;
+        let n = match (&self.stream).read(buffer) {
+            // The other end closed without reading all we said.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            other => other?,
+        };
         if n > 0 {
             self.spoken.store(true, Ordering::Relaxed);
-        } else if !buffer.is_empty()
-            && !self.spoken.load(Ordering::Relaxed)
-            && let Some(why) = (self.tell)()
-        {
-            return Err(io::Error::other(why));
+        } else if !buffer.is_empty() {
+            self.closed()?;
         }
         Ok(n)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let written = (&self.stream).write(bytes);
+        if written.is_err() {
+            self.closed()?;
+        }
+        written
+    }
+
+    /// The reason, if the other end closed before it said anything and had one.
+    fn closed(&self) -> io::Result<()> {
+        if self.spoken.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        (self.tell)().map_or(Ok(()), |why| Err(io::Error::other(why)))
     }
 }
 
@@ -158,7 +175,7 @@ impl Write for &Socket {
         match self {
             Socket::Unix(stream) => (&*stream).write(bytes),
             Socket::Tcp(stream) => (&*stream).write(bytes),
-            Socket::Bridge(bridge) => (&bridge.stream).write(bytes),
+            Socket::Bridge(bridge) => bridge.write(bytes),
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 
 use wharf_api::volume::Volume;
 
+use super::image::load::upload_bar;
 use super::image::save::{Target, copy};
 use crate::client::request::Request;
 use crate::failure::{Failure, errno_text};
@@ -80,15 +81,22 @@ pub fn export(session: &Session, matches: &Matches) -> Result<(), Failure> {
 /// # Errors
 /// The archive cannot be read, or the daemon refuses.
 pub fn import(session: &Session, matches: &Matches) -> Result<(), Failure> {
-    let mut archive: Box<dyn Read> = match argument(matches, 1) {
-        "" | "-" => Box::new(io::stdin()),
-        file => Box::new(
-            File::open(file)
-                .map_err(|error| Failure::new(format!("open {file}: {}", errno_text(&error))))?,
-        ),
+    let (archive, length): (Box<dyn Read>, u64) = match argument(matches, 1) {
+        "" | "-" => (Box::new(io::stdin()), 0),
+        name => {
+            let failed =
+                |error: io::Error| Failure::new(format!("open {name}: {}", errno_text(&error)));
+            let file = File::open(name).map_err(failed)?;
+            let length = file.metadata().map_err(failed)?.len();
+            (Box::new(file), length)
+        }
     };
+    let bar = upload_bar(length, false);
+    let mut archive = bar.wrap_read(archive);
     let request =
         Request::new("PUT", path(matches, "archive")).stream(&mut archive, "application/x-tar");
-    let volume: Volume = session.client.json(request)?;
+    let volume = session.client.json::<Volume>(request);
+    bar.finish_and_clear();
+    let volume = volume?;
     print::out_line(&volume.name)
 }

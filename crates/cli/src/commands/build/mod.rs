@@ -19,6 +19,7 @@ use std::io::{BufRead as _, BufReader, Read};
 
 use wharf_api::progress::Progress;
 
+use super::image::load::upload_bar;
 use super::{Arity, Command, int, list, switch, text};
 use crate::failure::Failure;
 use crate::flags::parse::Matches;
@@ -125,10 +126,14 @@ pub fn run(session: &Session, matches: &Matches) -> Result<(), Failure> {
     let agents = Agents::offer(session, matches.list("ssh"))?;
     let request = request::make(session, matches, &source, &plan.names, &agents)?;
     let started = now();
-    let mut response = session.client.send(match &mut source.body {
+    let bar = upload_bar(0, source.body.is_none() || !progress::on_terminal(matches));
+    let mut body = source.body.as_mut().map(|body| bar.wrap_read(body));
+    let response = session.client.send(match &mut body {
         Some(body) => request.stream(body, "application/x-tar"),
         None => request,
-    })?;
+    });
+    bar.finish_and_clear();
+    let mut response = response?;
     let mut shown = Shown::new(matches);
     let result = follow(&mut response.body, &mut shown);
     shown.finish(&result);

@@ -41,18 +41,27 @@ struct Step {
     cached: bool,
 }
 
+/// Whether the build is shown on a terminal, with a bar.
+pub(super) fn on_terminal(matches: &Matches) -> bool {
+    style(matches) == Style::Terminal
+}
+
+fn style(matches: &Matches) -> Style {
+    let classic = std::env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
+    match matches.text_or_empty("progress") {
+        _ if quiet(matches) => Style::Nothing,
+        "classic" => Style::Classic,
+        "plain" => Style::Plain,
+        "tty" => Style::Terminal,
+        _ if classic => Style::Classic,
+        _ if terminal::stderr_is_terminal() => Style::Terminal,
+        _ => Style::Plain,
+    }
+}
+
 impl Shown {
     pub(super) fn new(matches: &Matches) -> Shown {
-        let classic = std::env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
-        let style = match matches.text_or_empty("progress") {
-            _ if quiet(matches) => Style::Nothing,
-            "classic" => Style::Classic,
-            "plain" => Style::Plain,
-            "tty" => Style::Terminal,
-            _ if classic => Style::Classic,
-            _ if terminal::stderr_is_terminal() => Style::Terminal,
-            _ => Style::Plain,
-        };
+        let style = style(matches);
         let bar = (style == Style::Terminal).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(
