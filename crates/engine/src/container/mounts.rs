@@ -131,6 +131,11 @@ pub fn parse_bind(raw: &str, volume_driver: &str) -> Result<MountRecord> {
         Idmap::parse(idmap)?;
         idmap_text(idmap).clone_into(&mut mount.idmap);
     }
+    if is_path && mount.no_copy {
+        return Err(invalid(
+            "invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+        ));
+    }
     if is_path {
         mount.kind = "bind".into();
         mount.source = clean(source);
@@ -385,6 +390,10 @@ mod tests {
             (
                 "/a:/",
                 "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
+            ),
+            (
+                "/a:/b:nocopy",
+                "invalid volume specification: '/a:/b:nocopy': invalid mount config for type \"bind\": field VolumeOptions must not be specified",
             ),
         ];
         for (raw, expected) in rows {

@@ -49,8 +49,11 @@ pub fn merge(text: &str) -> Result<Vec<String>> {
     let mut topics = Vec::new();
     let all: Vec<&str> = DEFAULTS.into_iter().chain(given).collect();
     for option in all.into_iter().rev() {
-        let topic = topic(option)
-            .ok_or_else(|| Error::invalid(format!("invalid tmpfs option [{option:?}]")))?;
+        let topic = topic(option).ok_or_else(|| {
+            // As Go shows a list of name and value.
+            let parts: Vec<String> = option.splitn(2, '=').map(|p| format!("{p:?}")).collect();
+            Error::invalid(format!("invalid tmpfs option [{}]", parts.join(" ")))
+        })?;
         if !topics.contains(&topic) {
             topics.push(topic);
             merged.push(option);
