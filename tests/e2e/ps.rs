@@ -84,6 +84,12 @@ fn filters_select() {
     check(&["network=none"], &["job"]);
     check(&["network=bridge", "status=running"], &["web"]);
     check(&["expose=80"], &["web"]);
+    check(&["expose=70-90/tcp"], &["web"]);
+    check(&["expose=80/udp"], &[]);
+    check(&["publish=80"], &[]);
+    check(&["publish=1", "expose=80"], &["web"]);
+    check(&["isolation=default"], &["fresh", "job", "web"]);
+    check(&["isolation=other"], &["fresh", "job", "web"]);
     check(&["health=none"], &["fresh", "job", "web"]);
     check(&["volume=/nothing"], &[]);
 }

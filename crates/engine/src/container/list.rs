@@ -152,7 +152,8 @@ fn command(record: &Record) -> String {
     text
 }
 
-fn ports(record: &Record, state: &State) -> Vec<Port> {
+/// What the list shows of ports; of running containers only.
+pub fn ports(record: &Record, state: &State) -> Vec<Port> {
     let mut list = Vec::new();
     for (key, bindings) in network::port_map(record, state) {
         let Ok((private_port, protocol)) = network::parse_port(&key) else {

@@ -3,9 +3,9 @@
 use wharf_api::filters::Filters;
 use wharf_network::Protocol;
 
-use super::network;
 use super::record::{Record, State};
 use super::status::Status;
+use super::{list, network};
 use crate::{Engine, Error, Result};
 
 const FILTERS: [&str; 16] = [
@@ -101,7 +101,7 @@ impl<'a> Query<'a> {
         self.filters.contains("status")
     }
 
-    /// Whether a container passes all filters.
+    /// Whether a container passes all filters. `isolation` is Windows': elsewhere it is known and means nothing.
     pub fn matches(&self, record: &Record, state: &State) -> bool {
         let filters = self.filters;
         // Docker's names begin with a slash; filters find both forms.
@@ -111,7 +111,6 @@ impl<'a> Query<'a> {
             && self.before.is_none_or(|before| record.created_ns < before)
             && self.since.is_none_or(|since| record.created_ns > since)
             && self.is_task.is_none_or(|is_task| !is_task)
-            && filters.matches_exact("isolation", "default")
             && filters.matches_labels("label", record.config.labels.as_ref())
             && self
                 .ancestors
@@ -152,33 +151,19 @@ impl<'a> Query<'a> {
                 .any(|endpoint| by_id(&endpoint.network_id))
     }
 
+    /// Of what the list shows, so of running containers only: a port that one of both filters names (moby `daemon/list.go`).
     fn matches_ports(&self, record: &Record, state: &State) -> bool {
-        let exposed = || {
-            record
-                .config
-                .exposed_ports
-                .keys()
-                .filter_map(|key| network::parse_port(key).ok())
+        if self.publish.is_empty() && self.expose.is_empty() {
+            return true;
+        }
+        let hit = |wanted: &[Ports], port: u16, kind: &str| {
+            let mut same = wanted.iter().filter(|range| range.protocol.name() == kind);
+            same.any(|range| (range.first..=range.last).contains(&port))
         };
-        let published = || {
-            let bound = state.endpoints.iter().flat_map(|endpoint| &endpoint.ports);
-            bound.flat_map(|port| {
-                [
-                    (port.container_port, port.protocol),
-                    (port.host_port, port.protocol),
-                ]
-            })
-        };
-        let hit =
-            |wanted: &[Ports], port: (u16, Protocol)| wanted.iter().any(|range| range.has(port));
-        (self.publish.is_empty() || published().any(|port| hit(&self.publish, port)))
-            && (self.expose.is_empty() || exposed().any(|port| hit(&self.expose, port)))
-    }
-}
-
-impl Ports {
-    fn has(&self, (port, protocol): (u16, Protocol)) -> bool {
-        protocol == self.protocol && (self.first..=self.last).contains(&port)
+        list::ports(record, state).iter().any(|port| {
+            hit(&self.publish, port.public_port, &port.kind)
+                || hit(&self.expose, port.private_port, &port.kind)
+        })
     }
 }
 

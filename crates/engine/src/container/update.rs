@@ -56,9 +56,9 @@ impl Engine {
                     .map_err(|error| Error::caused("failed to update the limits", error))?;
             }
             path.write(&after).map_err(|error| {
-                // The refusal is what the client must hear.
+                // The refusal is what the client must hear. It names the kernel's reason itself.
                 let _ = path.write(&before);
-                Error::caused("failed to update the limits", error)
+                Error::internal(format!("failed to update the limits: {error}"))
             })
         })
         .await

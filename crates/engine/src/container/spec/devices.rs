@@ -75,14 +75,10 @@ fn from_path(mapping: &DeviceMapping, permissions: &str) -> Result<Devices> {
         &mapping.path_in_container
     };
     let gathering = |cause: std::io::Error| {
-        let cause = if cause.kind() == std::io::ErrorKind::NotFound {
-            "no such file or directory".into()
-        } else {
-            cause.to_string()
-        };
         Error::internal(format!(
-            "error gathering device information while adding custom device {:?}: {cause}",
-            mapping.path_on_host
+            "error gathering device information while adding custom device {:?}: {}",
+            mapping.path_on_host,
+            reason(&cause)
         ))
     };
     let source = fs::canonicalize(&mapping.path_on_host).map_err(gathering)?;
@@ -202,10 +198,18 @@ pub fn rule(
     builder.build().expect("every field has a default")
 }
 
+/// Go's words, by which the client chooses its exit code.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// Numbers of the device a path names, for throttling rules.
 pub fn numbers(path: &str) -> Result<(i64, i64)> {
-    let metadata =
-        fs::metadata(path).map_err(|error| Error::caused(&format!("stat {path}"), error))?;
+    let metadata = fs::metadata(path)
+        .map_err(|error| Error::internal(format!("stat {path}: {}", reason(&error))))?;
     let number = metadata.rdev();
     Ok((
         i64::from(rustix::fs::major(number)),
@@ -227,6 +231,16 @@ mod tests {
         for bad in ["", "c 1:3", "x 1:3 r", "c 1 r", "c 1:3 q", "c a:3 r"] {
             assert!(parse_rule(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn numbers_of_what_is_not_there() {
+        assert_eq!(numbers("/dev/null").expect("it is there"), (1, 3));
+        let error = numbers("/dev/absent").expect_err("absent");
+        assert_eq!(
+            error.to_string(),
+            "stat /dev/absent: no such file or directory"
+        );
     }
 
     #[test]
