@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::{Deserialize, Serialize};
 
 use crate::ShipError;
-use crate::trust::{Anybody, Known};
+use crate::trust::Known;
 
 /// Longest wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -198,7 +198,7 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(self.roots()?);
         let verifier: Arc<dyn ServerCertVerifier> = if self.skip_verify {
-            Arc::new(Anybody(provider.clone()))
+            Arc::new(wharf_tls::Anybody(provider.clone()))
         } else {
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
                 .build()

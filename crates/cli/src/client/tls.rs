@@ -1,25 +1,20 @@
 //! TLS to a daemon. The connection is a pair of sockets with a thread between them, so that all else (polling, half-closing, taking
 //! over) is the same as with any socket.
 
-use std::io::{self, ErrorKind, Read, Write};
+mod pump;
+
+use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use self::pump::Pump;
 use super::socket::Bridge;
-
-/// What is moved at a time.
-const BUFFER: usize = 16 * 1024;
 
 /// The texts of the PEM files of `--tlscacert`, `--tlscert` and `--tlskey` or of a context.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -63,7 +58,7 @@ impl TlsFiles {
         let builder = if self.skip_verify {
             builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
+                .with_custom_certificate_verifier(Arc::new(wharf_tls::Anybody(provider)))
         } else {
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(self.roots()?.into(), provider)
@@ -119,13 +114,7 @@ pub fn connect(tcp: TcpStream, host: &str, files: &TlsFiles) -> io::Result<Bridg
     let failure = Arc::new(Mutex::new(None));
     let told = Arc::clone(&failure);
     std::thread::spawn(move || {
-        if let Err(error) = (Pump {
-            tls,
-            tcp,
-            inner: &inner,
-            upward_open: true,
-        })
-        .run()
+        if let Err(error) = Pump::new(tls, tcp, &inner).run()
             && let Ok(mut failure) = told.lock()
         {
             *failure = Some(format!("tls: {error}"));
@@ -135,155 +124,6 @@ pub fn connect(tcp: TcpStream, host: &str, files: &TlsFiles) -> io::Result<Bridg
     });
     let tell = move || failure.lock().ok().and_then(|failure| failure.clone());
     Ok(Bridge::new(ours, Arc::new(tell)))
-}
-
-/// Between the daemon's ciphertext and our plain text.
-struct Pump<'a> {
-    tls: ClientConnection,
-    tcp: TcpStream,
-    inner: &'a UnixStream,
-    /// We may still say something.
-    upward_open: bool,
-}
-
-impl Pump<'_> {
-    fn run(&mut self) -> io::Result<()> {
-        // Plain text that our side has not taken yet.
-        let mut pending = Vec::new();
-        loop {
-            let mut ended = false;
-            if pending.is_empty() {
-                let mut buffer = [0; BUFFER];
-                match self.tls.reader().read(&mut buffer) {
-                    Ok(0) => ended = true,
-                    Ok(n) => pending.extend_from_slice(&buffer[..n]),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // Cut off without a goodbye: the length of an answer is known otherwise.
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => ended = true,
-                    Err(error) => return Err(error),
-                }
-            }
-            if ended {
-                return Ok(());
-            }
-            self.write_down(&mut pending)?;
-            while self.tls.wants_write() {
-                match self.tls.write_tls(&mut self.tcp) {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error),
-                }
-            }
-            self.wait(pending.is_empty())?;
-            if pending.is_empty() {
-                self.read_daemon()?;
-            }
-            // What is not sent yet is enough to go on with.
-            if self.upward_open && !self.tls.wants_write() {
-                self.read_ours()?;
-            }
-        }
-    }
-
-    fn write_down(&mut self, pending: &mut Vec<u8>) -> io::Result<()> {
-        while !pending.is_empty() {
-            match (&mut &*self.inner).write(pending) {
-                Ok(n) => drop(pending.drain(..n)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn wait(&self, room: bool) -> io::Result<()> {
-        let mut daemon = PollFlags::empty();
-        let mut ours = PollFlags::empty();
-        daemon.set(PollFlags::IN, room);
-        daemon.set(PollFlags::OUT, self.tls.wants_write());
-        ours.set(PollFlags::IN, self.upward_open && !self.tls.wants_write());
-        ours.set(PollFlags::OUT, !room);
-        let mut fds = Vec::with_capacity(2);
-        if !daemon.is_empty() {
-            fds.push(PollFd::from_borrowed_fd(self.tcp.as_fd(), daemon));
-        }
-        if !ours.is_empty() {
-            fds.push(PollFd::from_borrowed_fd(self.inner.as_fd(), ours));
-        }
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn read_daemon(&mut self) -> io::Result<()> {
-        match self.tls.read_tls(&mut self.tcp) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        self.tls.process_new_packets().map(drop).map_err(|error| {
-            // Tells the daemon why.
-            let _ = self.tls.write_tls(&mut self.tcp);
-            io::Error::other(error)
-        })
-    }
-
-    fn read_ours(&mut self) -> io::Result<()> {
-        let mut buffer = [0; BUFFER];
-        match (&mut &*self.inner).read(&mut buffer) {
-            Ok(0) => {
-                self.upward_open = false;
-                self.tls.send_close_notify();
-            }
-            Ok(n) => self.tls.writer().write_all(&buffer[..n])?,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // Our side is gone.
-            Err(_) => self.upward_open = false,
-        }
-        Ok(())
-    }
-}
-
-/// `--tls` without `--tlsverify`: encrypted, with anybody.
-#[derive(Debug)]
-struct AnyServer(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
