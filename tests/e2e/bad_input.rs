@@ -36,7 +36,10 @@ fn layer_dirs(engine: &Engine) -> Vec<PathBuf> {
         .map(|e| {
             e.flatten()
                 .map(|e| e.path())
-                .filter(|p| p.file_name().is_some_and(|n| n != "l" && n != "init"))
+                .filter(|p| {
+                    p.file_name()
+                        .is_some_and(|n| !["l", "init", "new"].iter().any(|own| n == *own))
+                })
                 .collect()
         })
         .unwrap_or_default()

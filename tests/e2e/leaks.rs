@@ -74,7 +74,7 @@ fn layer_dirs(engine: &Engine) -> usize {
     let entries = fs::read_dir(engine.data_root().join("overlay2")).expect("the layers");
     entries
         .flatten()
-        .filter(|e| e.file_name() != "l" && e.file_name() != "init")
+        .filter(|e| !["l", "init", "new"].iter().any(|own| e.file_name() == *own))
         .count()
 }
 

@@ -19,7 +19,7 @@ fn layers(engine: &Engine) -> usize {
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned());
     names
-        .filter(|name| name != "l" && name != "init" && !name.ends_with("-init"))
+        .filter(|name| !["l", "init", "new"].contains(&name.as_str()) && !name.ends_with("-init"))
         .count()
 }
 

@@ -72,7 +72,7 @@ impl Workshop {
 
     pub fn assert_empty(&self) {
         let dirs = self.dirs();
-        assert_eq!(&dirs[1..], ["init", "l"], "no layer is left");
+        assert_eq!(&dirs[1..], ["init", "l", "new"], "no layer is left");
         assert!(self.store.images().is_empty());
         assert!(self.store.layers().is_empty());
     }
