@@ -181,6 +181,7 @@ async fn run(
     let engine = Engine::open(engine_config::engine_config(settings)?).await?;
     let server = Arc::new(Server::new(engine, settings.experimental));
     server.set_authorizer(authorizer);
+    wharf_sys::memory::release_code();
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
     let mut files = Vec::new();
@@ -222,7 +223,7 @@ async fn run(
     Ok(())
 }
 
-/// Gives back what only the start needed, once the clients that waited for it have been served.
+/// Gives back once more what only the start needed: what went on in the background, and the clients that waited for it.
 async fn settle() {
     tokio::time::sleep(SETTLE_AFTER).await;
     let _ = tokio::task::spawn_blocking(|| {
