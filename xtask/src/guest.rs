@@ -69,25 +69,12 @@ const SYSTEMD_FILES: [&str; 2] = [
     "/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf",
 ];
 
-/// Programs that make and grow file systems and pools; their libraries come with them.
-const TOOLS: [&str; 7] = [
+/// Programs that make and grow file systems; their libraries come with them.
+const TOOLS: [&str; 4] = [
     "/usr/sbin/mkfs.ext4",
     "/usr/sbin/mkfs.xfs",
     "/usr/sbin/resize2fs",
     "/usr/sbin/xfs_growfs",
-    "/usr/sbin/dmsetup",
-    "/usr/sbin/lvm",
-    "/usr/sbin/blkid",
-];
-
-/// LVM is one program with many names.
-const LVM: [&str; 6] = [
-    "lvs",
-    "lvchange",
-    "pvcreate",
-    "vgcreate",
-    "lvcreate",
-    "lvconvert",
 ];
 
 /// The kernel starts in a file system that cannot be left with `pivot_root`, so everything moves to a tmpfs first.
@@ -256,9 +243,6 @@ fn pack(work: &Path, programs: &Programs, kernel: &str) -> Result<PathBuf> {
     TOOLS
         .iter()
         .try_for_each(|tool| copy_program(tool, &root))?;
-    for name in LVM {
-        std::os::unix::fs::symlink("lvm", root.join("usr/sbin").join(name))?;
-    }
     fs::copy("/bin/busybox", root.join("bin/busybox"))?;
     fs::copy(images_dir().join("busybox.tar"), root.join("busybox.tar"))?;
     fs::copy(&programs.tests, root.join("launch"))?;
