@@ -73,8 +73,6 @@ pub(crate) const GUEST: &[Need] = &[
     ("/usr/share/dbus-1/system.conf", "dbus-system-bus-common"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
-    ("lvm", "lvm2"),
-    ("dmsetup", "dmsetup"),
     (
         "/usr/share/doc/linux-image-cloud-amd64",
         "linux-image-cloud-amd64",

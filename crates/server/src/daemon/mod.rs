@@ -35,7 +35,7 @@ const WORKERS: usize = 2;
 /// Idle threads of the blocking pool go after this long, and their stacks with them.
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// How long after the start the daemon lets go of what the start needed: past the first burst of requests, before memory is looked at.
+/// How long after the start the daemon lets go of what the start needed: clients that waited for it would fetch it again at once.
 const SETTLE_AFTER: Duration = Duration::from_millis(500);
 
 /// Why the daemon did not start or did not go on.
@@ -181,7 +181,6 @@ async fn run(
     let engine = Engine::open(engine_config::engine_config(settings)?).await?;
     let server = Arc::new(Server::new(engine, settings.experimental));
     server.set_authorizer(authorizer);
-    wharf_sys::memory::release_code();
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
     let mut files = Vec::new();
@@ -223,7 +222,7 @@ async fn run(
     Ok(())
 }
 
-/// Gives back once more what only the start needed: what went on in the background, and the clients that waited for it.
+/// Gives back what only the start needed, once the clients that waited for it have been served.
 async fn settle() {
     tokio::time::sleep(SETTLE_AFTER).await;
     let _ = tokio::task::spawn_blocking(|| {
